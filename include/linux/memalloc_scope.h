@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Allocation scopes: a task declares that, until it says otherwise, its memory
+ * allocations may not do certain things. Documentation/core-api/memalloc-scope.rst
+ * is the guide; this comment is what the code below relies on.
+ *
+ * Only current writes its own byte: the task itself, or an interrupt on top of
+ * it that puts back what it found before it returns. So whoever is interrupted
+ * between the load and the store of a read-modify-write finds the byte as it
+ * was, and plain, non-atomic accesses are enough. They are marked data_race()
+ * for the remote readers, which want a name for a report and accept any value
+ * that the byte had.
+ */
+#ifndef _LINUX_MEMALLOC_SCOPE_H
+#define _LINUX_MEMALLOC_SCOPE_H
+
+#include <linux/compiler.h>
+#include <linux/memalloc_scope_types.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+
+/* "nofs noio pin noreclaim io_flusher" and the final NUL, with room to grow */
+#define MEMALLOC_SCOPE_NAMES_MAX	64
+
+gfp_t __current_gfp_context(gfp_t flags);
+const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size);
+
+/**
+ * memalloc_scope_open - test whether current has any of some scopes open
+ * @scope: the scopes to look for
+ *
+ * What the task has open, be it asked by the task or by an interrupt on top of
+ * it. Use memalloc_scope_active() to learn what applies to an allocation here;
+ * this one is for fast paths that may only err to the side of asking again.
+ *
+ * Context: Any context.
+ * Return: true if at least one of @scope is open.
+ */
+static __always_inline bool memalloc_scope_open(memalloc_scope_t scope)
+{
+	return data_race(current->memalloc_scope) & scope;
+}
+
+/**
+ * memalloc_scope_active - test whether any of some scopes applies here
+ * @scope: the scopes to look for
+ *
+ * Hard interrupts and NMIs run on top of a task without being part of its work:
+ * its scopes do not apply there. Softirqs start with none, see
+ * memalloc_scope_borrow().
+ *
+ * Context: Any context.
+ * Return: true if an allocation made here is subject to at least one of @scope.
+ */
+static __always_inline bool memalloc_scope_active(memalloc_scope_t scope)
+{
+	return unlikely(memalloc_scope_open(scope)) &&
+		!(preempt_count() & (HARDIRQ_MASK | NMI_MASK));
+}
+
+/**
+ * memalloc_nofs_active - test whether allocations here lose __GFP_FS
+ *
+ * Context: Any context.
+ * Return: true inside nofs and inside whatever implies it: noio, or a task that
+ *         is an I/O flusher.
+ */
+static inline bool memalloc_nofs_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_ANY_NOFS);
+}
+
+/**
+ * memalloc_noio_active - test whether allocations here lose __GFP_IO
+ *
+ * Context: Any context.
+ * Return: true inside noio, or in a task that is an I/O flusher.
+ */
+static inline bool memalloc_noio_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_ANY_NOIO);
+}
+
+/**
+ * memalloc_noreclaim_active - test whether allocations here may not reclaim
+ *
+ * Context: Any context.
+ * Return: true inside noreclaim, which includes everything that runs on behalf
+ *         of direct reclaim or of kswapd.
+ */
+static inline bool memalloc_noreclaim_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_NORECLAIM);
+}
+
+/**
+ * memalloc_pin_active - test whether allocations here lose __GFP_MOVABLE
+ *
+ * Context: Any context.
+ * Return: true inside pin.
+ */
+static inline bool memalloc_pin_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_PIN);
+}
+
+/**
+ * current_gfp_context - apply the open scopes to a gfp mask
+ * @flags: the gfp mask of a request
+ *
+ * Every allocator and every entry to reclaim passes its mask through here once,
+ * before it acts on it. Folding twice is harmless.
+ *
+ * Context: Any context. Without effect in hard interrupts and NMIs.
+ * Return: @flags without what the open scopes forbid; never more than @flags.
+ */
+static __always_inline gfp_t current_gfp_context(gfp_t flags)
+{
+	if (unlikely(memalloc_scope_open(MEMALLOC_SCOPE_GFP)))
+		return __current_gfp_context(flags);
+	return flags;
+}
+
+/**
+ * memalloc_scope_save - open scopes
+ * @scope: the scopes to open
+ *
+ * For code that chooses the scope at run time; everybody else uses the function
+ * named after the scope.
+ *
+ * Context: Any context. The caller closes what it opened, in the same context
+ *          and the same task, with memalloc_scope_restore().
+ * Return: a cookie with the scopes that this call has opened. 0 if all of them
+ *         were open before; a cookie of 0 closes nothing.
+ */
+static __always_inline unsigned int memalloc_scope_save(memalloc_scope_t scope)
+{
+	/* READ_ONCE(): do not keep the old value for the |= in a register. */
+	memalloc_scope_t old = READ_ONCE(current->memalloc_scope);
+
+	data_race(current->memalloc_scope |= scope);
+	return (__force unsigned int)(~old & scope);
+}
+
+/**
+ * memalloc_scope_restore - close the scopes that a save has opened
+ * @cookie: what the save returned
+ *
+ * Takes the cookie of any kind of save. It closes what that save opened and
+ * nothing else, so scopes of different kinds may be closed in any order.
+ *
+ * Context: That of the save.
+ */
+static __always_inline void memalloc_scope_restore(unsigned int cookie)
+{
+	data_race(current->memalloc_scope &= (__force memalloc_scope_t)~cookie);
+}
+
+/**
+ * memalloc_noio_save - open a noio scope
+ *
+ * Until the matching memalloc_noio_restore(), every allocation of this task is
+ * treated as GFP_NOIO: reclaim on its behalf starts no I/O and enters no file
+ * system. For critical sections which I/O has to get through: whoever holds a
+ * lock, or suspends or resets a device, that writing out a page would wait for.
+ *
+ * Context: Any context; takes effect in task and softirq context. Scopes nest.
+ *          The caller closes the scope in the same task and context.
+ * Return: a cookie for memalloc_noio_restore().
+ */
+static inline unsigned int memalloc_noio_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_NOIO);
+}
+
+/**
+ * memalloc_noio_restore - close a noio scope
+ * @flags: what the matching memalloc_noio_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_noio_save().
+ */
+static inline void memalloc_noio_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_nofs_save - open a nofs scope
+ *
+ * Until the matching memalloc_nofs_restore(), every allocation of this task is
+ * treated as GFP_NOFS: reclaim on its behalf does not call back into a file
+ * system. For transactions and for locks that a file system's own shrinkers and
+ * writeback take.
+ *
+ * Context: Any context; takes effect in task and softirq context. Scopes nest.
+ *          The caller closes the scope in the same task and context.
+ * Return: a cookie for memalloc_nofs_restore().
+ */
+static inline unsigned int memalloc_nofs_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_NOFS);
+}
+
+/**
+ * memalloc_nofs_restore - close a nofs scope
+ * @flags: what the matching memalloc_nofs_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_nofs_save().
+ */
+static inline void memalloc_nofs_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_noreclaim_save - open a noreclaim scope
+ *
+ * Until the matching memalloc_noreclaim_restore(), no allocation of this task
+ * enters direct reclaim, and all of them may dip into the whole of the memory
+ * reserves. __GFP_NOMEMALLOC opts a request out of the reserves.
+ *
+ * The reserves are what reclaim itself runs on. Open this scope only where the
+ * memory allocated leads to more memory being freed very soon, and bound how
+ * much of it there can be; a mempool is nearly always the better tool. A
+ * __GFP_NOFAIL request in here can but loop until somebody else frees memory.
+ *
+ * Context: Task and softirq context. Without effect in hard interrupts, which
+ *          have no access to the reserves. Scopes nest. The caller closes the
+ *          scope in the same task and context.
+ * Return: a cookie for memalloc_noreclaim_restore().
+ */
+static inline unsigned int memalloc_noreclaim_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_NORECLAIM);
+}
+
+/**
+ * memalloc_noreclaim_restore - close a noreclaim scope
+ * @flags: what the matching memalloc_noreclaim_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_noreclaim_save().
+ */
+static inline void memalloc_noreclaim_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_pin_save - open a pin scope
+ *
+ * Until the matching memalloc_pin_restore(), every allocation of this task loses
+ * __GFP_MOVABLE, so that the memory may be pinned for long: it comes from neither
+ * ZONE_MOVABLE nor a CMA area.
+ *
+ * Context: Any context; takes effect in task and softirq context. Scopes nest.
+ *          The caller closes the scope in the same task and context.
+ * Return: a cookie for memalloc_pin_restore().
+ */
+static inline unsigned int memalloc_pin_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_PIN);
+}
+
+/**
+ * memalloc_pin_restore - close a pin scope
+ * @flags: what the matching memalloc_pin_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_pin_save().
+ */
+static inline void memalloc_pin_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_scope_borrow - run on top of a task without its scopes
+ *
+ * For softirqs, which borrow the task that they happen to interrupt: none of its
+ * scopes may leak into the handlers (noreclaim would let them drain the
+ * reserves), and none that a handler opens may leak back into the task.
+ *
+ * Context: Softirq entry, interrupts disabled. The caller gives the task its
+ *          scopes back with memalloc_scope_give_back(), in the same task.
+ * Return: the scopes of the task.
+ */
+static __always_inline memalloc_scope_t memalloc_scope_borrow(void)
+{
+	memalloc_scope_t scope = READ_ONCE(current->memalloc_scope);
+
+	data_race(current->memalloc_scope = MEMALLOC_SCOPE_NONE);
+	return scope;
+}
+
+/**
+ * memalloc_scope_give_back - give a borrowed task its scopes back
+ * @scope: what memalloc_scope_borrow() returned
+ *
+ * Context: Softirq exit, interrupts disabled.
+ */
+static __always_inline void memalloc_scope_give_back(memalloc_scope_t scope)
+{
+	data_race(current->memalloc_scope = scope);
+}
+
+/**
+ * memalloc_scope_fork - set up the scopes of a new task
+ * @p: the new task, not yet running, a copy of its parent
+ *
+ * A scope covers a piece of code of the task that opened it; a child runs
+ * other code and would never close it. Being an I/O flusher, in contrast, is a
+ * property that children inherit; kernel threads are nobody's children.
+ *
+ * Context: copy_process().
+ */
+static inline void memalloc_scope_fork(struct task_struct *p)
+{
+	if (p->flags & PF_KTHREAD)
+		p->memalloc_scope = MEMALLOC_SCOPE_NONE;
+	else
+		p->memalloc_scope &= MEMALLOC_SCOPE_IO_FLUSHER;
+}
+
+/**
+ * memalloc_set_io_flusher - say whether current is an I/O flusher
+ * @on: true if the process serves I/O, so that its allocations must not wait for any
+ *
+ * Context: Task context, from a system call, no scope open.
+ */
+static inline void memalloc_set_io_flusher(bool on)
+{
+	if (on)
+		data_race(current->memalloc_scope |= MEMALLOC_SCOPE_IO_FLUSHER);
+	else
+		data_race(current->memalloc_scope &= ~MEMALLOC_SCOPE_IO_FLUSHER);
+}
+
+/**
+ * memalloc_is_io_flusher - ask whether current is an I/O flusher
+ *
+ * Context: Task context.
+ * Return: what the last memalloc_set_io_flusher() of the process said.
+ */
+static inline bool memalloc_is_io_flusher(void)
+{
+	return memalloc_scope_open(MEMALLOC_SCOPE_IO_FLUSHER);
+}
+
+/**
+ * task_memalloc_scope - look at the scopes of any task
+ * @p: the task
+ *
+ * For reports only: unless @p is current or stopped, the answer may be outdated
+ * when it arrives, and on a CPU that runs a softirq it is the softirq's.
+ *
+ * Context: Any context; the caller makes sure that @p does not go away.
+ * Return: the scopes that @p had open at some moment during the call.
+ */
+static inline memalloc_scope_t task_memalloc_scope(const struct task_struct *p)
+{
+	return data_race(READ_ONCE(p->memalloc_scope));
+}
+
+#endif /* _LINUX_MEMALLOC_SCOPE_H */

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _LINUX_MEMALLOC_SCOPE_TYPES_H
+#define _LINUX_MEMALLOC_SCOPE_TYPES_H
+
+#include <linux/bits.h>
+#include <linux/types.h>
+
+/*
+ * The allocation scopes that a task has open, task_struct::memalloc_scope.
+ *
+ * A byte of its own: a store to it cannot disturb a neighbour, which neither
+ * a bitfield nor a bit in a shared word can promise. The type is checked by
+ * sparse, so that mixing it with gfp_t or PF_* is an error.
+ */
+typedef u8 __bitwise memalloc_scope_t;
+
+#define __MEMALLOC_SCOPE(nr)	((__force memalloc_scope_t)BIT(nr))
+
+/* no open scope */
+#define MEMALLOC_SCOPE_NONE		((__force memalloc_scope_t)0)
+/* requests lose __GFP_FS */
+#define MEMALLOC_SCOPE_NOFS		__MEMALLOC_SCOPE(0)
+/* requests lose __GFP_IO and __GFP_FS */
+#define MEMALLOC_SCOPE_NOIO		__MEMALLOC_SCOPE(1)
+/* requests lose __GFP_MOVABLE */
+#define MEMALLOC_SCOPE_PIN		__MEMALLOC_SCOPE(2)
+/* requests do not reclaim, and may use the reserves */
+#define MEMALLOC_SCOPE_NORECLAIM	__MEMALLOC_SCOPE(3)
+/*
+ * As noio, but a property of the process rather than a scope: set by
+ * prctl(PR_SET_IO_FLUSHER), inherited by fork, kept by exec.
+ */
+#define MEMALLOC_SCOPE_IO_FLUSHER	__MEMALLOC_SCOPE(4)
+
+/* Unions of scopes are named, as sparse does not see through an OR in a mask. */
+#define MEMALLOC_SCOPE_ANY_NOIO	\
+	(MEMALLOC_SCOPE_NOIO | MEMALLOC_SCOPE_IO_FLUSHER)
+#define MEMALLOC_SCOPE_ANY_NOFS	\
+	(MEMALLOC_SCOPE_NOFS | MEMALLOC_SCOPE_ANY_NOIO)
+
+/* Scopes that change a gfp mask; noreclaim acts where reclaim is decided. */
+#define MEMALLOC_SCOPE_GFP	\
+	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN)
+
+#endif /* _LINUX_MEMALLOC_SCOPE_TYPES_H */

@@ -287,7 +287,7 @@ static void borrow(struct kunit *test)
 }
 
 /* Red if: memalloc_scope_fork() keeps anything else, or drops io_flusher. */
-static void fork(struct kunit *test)
+static void new_task(struct kunit *test)
 {
 	struct task_struct *child = kunit_kzalloc(test, sizeof(*child), GFP_KERNEL);
 
@@ -338,7 +338,7 @@ static struct kunit_case memalloc_scope_cases[] = {
 	KUNIT_CASE(nofs_in_noio),
 	KUNIT_CASE(random_walk),
 	KUNIT_CASE(borrow),
-	KUNIT_CASE(fork),
+	KUNIT_CASE(new_task),
 	KUNIT_CASE(names),
 	{}
 };

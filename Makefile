@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+# The doors.  Everything else is in scripts/vmtest/.
+
+V := scripts/vmtest
+export J CONFIG SUITE KSRC ACCEL STEP WIP
+
+.DEFAULT_GOAL := help
+.PHONY: run test shell tree refresh check clean help
+
+run: ## build the patched kernel, boot it, show what each scope does
+	@$(V)/run.sh
+test: ## build, boot, run all tests; SUITE=name runs one suite
+	@$(V)/test.sh
+shell: ## an interactive guest with the tests in it
+	@$(V)/shell.sh
+tree: ## build/linux: the base and one commit for each patch
+	@$(V)/tree.sh
+refresh: ## patches/ and the new files, regenerated from build/linux
+	@$(V)/refresh.sh
+check: ## the series' own checks, without booting; STEP=name runs one
+	@$(V)/check.sh
+clean: ## remove build products and results; build/linux stays
+	@rm -rf build/out build/run build/check
+help: ## this list
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | expand -t 10
+	@echo
+	@echo 'J=jobs  CONFIG=name  KSRC=dir (a kernel tree of your own)  ACCEL=kvm|tcg'
+	@echo 'WIP=1 builds build/linux as it is, work that is not in patches/ included'

@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds what a guest needs from build/linux, in build/out/$CONFIG: the kernel,
+# the kselftest and its modules, the control modules, and the initramfs.
+# VMTEST_FRAGMENT=file replaces the configuration fragment.
+
+set -o pipefail
+. "$(dirname "$0")/lib.sh" || exit 6
+
+SRC=$BUILD/linux
+OUT=$BUILD/out/$CONFIG
+LOG=$OUT.log
+SELF=$TOP/scripts/vmtest
+SELFTEST=tools/testing/selftests/memalloc_scope
+
+[ -f "$SRC/Makefile" ] || die "$SRC is not there: run make tree"
+"$SELF/deps.sh" build run || exit 6
+
+# CONFIG=name adds memalloc_scope_<name>.config to the default one.
+fragments=("${VMTEST_FRAGMENT:-$SRC/kernel/configs/memalloc_scope.config}")
+[ "$CONFIG" = default ] || fragments+=("$SRC/kernel/configs/memalloc_scope_$CONFIG.config")
+for f in "${fragments[@]}"; do
+	[ -f "$f" ] || die "$f is missing: CONFIG=$CONFIG has no fragment in kernel/configs/ (make tree brings it)"
+done
+
+busybox=$(command -v busybox) || die "busybox is not installed: apt-get install busybox-static"
+if LC_ALL=C ldd "$busybox" >/dev/null 2>&1; then
+	die "$busybox is not static: apt-get install busybox-static"
+fi
+
+mkdir -p "$OUT" || die "cannot create $OUT: make it writable"
+lock "$OUT.lock"
+
+# Everything that the result depends on. A tree with changes is never taken for
+# unchanged: make finds out there.
+stamp=$OUT/.vmtest-stamp
+state=$({
+	git -C "$SRC" rev-parse HEAD
+	gcc --version
+	sha256sum "${fragments[@]}" "$busybox"
+	find "$SELF/guest" "$SELF/controls" "$SELF/build.sh" "$SELF/expected.tests" -type f -print0 |
+		sort -z | xargs -0 sha256sum
+} | sha256sum)
+if [ "$state" = "$(cat "$stamp" 2>/dev/null)" ] && [ -f "$OUT/arch/x86/boot/bzImage" ] &&
+   [ -f "$OUT/initramfs.cpio" ] && [ -z "$(git -C "$SRC" status --porcelain | head -1)" ]; then
+	say "build: nothing changed ($OUT)"
+	exit 0
+fi
+rm -f "$stamp"
+
+renice -n 5 -p $$ >/dev/null 2>&1
+args=(-C "$SRC" "O=$OUT" ARCH=x86_64 LOCALVERSION=)
+cc=gcc
+if [ -z "${CCACHE_DISABLE:-}" ] && command -v ccache >/dev/null; then
+	export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$TOP CCACHE_NOHASHDIR=1
+	cc="ccache gcc"
+fi
+args+=("CC=$cc" "HOSTCC=$cc")
+# Neither the time nor the machine's name may differ between two builds.
+export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=vmtest KBUILD_BUILD_HOST=vmtest
+
+# One updating line on a terminal, a line per step elsewhere.
+progress() {
+	local what=$1 line start=$SECONDS n=0
+	while IFS= read -r line; do
+		printf '%s\n' "$line"
+		case $line in
+		"  "[A-Z]*)
+			n=$((n + 1))
+			[ -t 2 ] && printf '\r\033[Kbuild: %s: %d steps, %d s, %.40s' \
+				"$what" $n $((SECONDS - start)) "${line##* }" >&2
+			;;
+		esac
+	done >>"$LOG"
+	[ -t 2 ] && printf '\r\033[K' >&2
+	say "build: $what: $n steps, $((SECONDS - start)) s"
+}
+
+run() {
+	local what=$1
+	shift
+	if ! "$@" 2>&1 </dev/null | progress "$what"; then
+		say "vmtest: $what failed; the first errors, the rest is in $LOG:"
+		# Not the steps themselves: some compile a file called error.c.
+		grep -nE 'error|Error|undefined|No such file|No space left' "$LOG" |
+			grep -vE '^[0-9]+:  [A-Z]' | head -10 | grep . >&2 || tail -5 "$LOG" >&2
+		exit 6
+	fi
+}
+
+check_config() {
+	local line name bad=0
+	while IFS= read -r line; do
+		case $line in
+		CONFIG_*=n) name=${line%%=*} line="" ;;
+		CONFIG_*) grep -qxF -- "$line" "$OUT/.config" && continue ;;
+		"# CONFIG_"*" is not set") name=${line#\# } name=${name%% *} line="" ;;
+		*) continue ;;
+		esac
+		if [ -z "$line" ]; then
+			grep -q "^$name=" "$OUT/.config" || continue
+			line="# $name is not set"
+		fi
+		say "vmtest: the configuration lost '$line': a dependency is missing, or something selects it"
+		bad=1
+	done < <(awk '{ name = $0; sub(/^# /, "", name); sub(/[ =].*/, "", name) }
+		name ~ /^CONFIG_/ { last[name] = $0 } # a later fragment wins
+		END { for (name in last) print last[name] }' "${fragments[@]}")
+	[ $bad = 0 ] || die "the kernel's .config is not what ${fragments[*]##*/} asked for: correct the fragment"
+}
+
+: >"$LOG"
+# merge_config.sh only warns about an option that got lost, so look afterwards.
+configure() {
+	make "${args[@]}" allnoconfig &&
+		"$SRC/scripts/kconfig/merge_config.sh" -m -O "$OUT" "$OUT/.config" "${fragments[@]}" &&
+		make "${args[@]}" olddefconfig
+}
+run configuration configure
+check_config
+
+run kernel make "${args[@]}" -j"$J" bzImage modules
+
+kselftest=$OUT/kselftest
+stage=$OUT/initramfs
+rm -rf "$stage"
+mkdir -p "$stage" "$kselftest"
+if [ -d "$SRC/$SELFTEST" ]; then
+	run headers make "${args[@]}" -j"$J" headers
+	# The modules are built below, outside of the source tree.
+	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" ARCH=x86_64 "CC=$cc" \
+		USERLDFLAGS=-static TEST_GEN_MODS_DIR= TARGETS=memalloc_scope \
+		"INSTALL_PATH=$stage/tests" SKIP_TARGETS= FORCE_TARGETS=1 install
+	if [ -d "$SRC/$SELFTEST/test_modules" ]; then
+		run "selftest modules" make "${args[@]}" -j"$J" "M=$SRC/$SELFTEST/test_modules" \
+			"MO=$kselftest/memalloc_scope_modules" modules
+		mkdir -p "$stage/tests/memalloc_scope/test_modules"
+		cp "$kselftest"/memalloc_scope_modules/*.ko "$stage/tests/memalloc_scope/test_modules/" ||
+			die "the modules of $SELFTEST were not built: see $LOG"
+	fi
+	# Programs that report, as opposed to files that they use.
+	sed -n 's/^memalloc_scope://p' "$stage/tests/kselftest-list.txt" >"$stage/tests/memalloc_scope/programs"
+fi
+run "control modules" make "${args[@]}" -j"$J" "M=$SELF/controls" "MO=$OUT/controls" modules
+
+# gen_init_cpio takes owners and device nodes from this list, so that nobody has
+# to be root.
+spec() {
+	local d f
+	for d in bin dev etc proc sys tmp tests vmtest vmtest/jobs vmtest/modules; do
+		echo "dir /$d 755 0 0"
+	done
+	echo "nod /dev/console 600 0 0 c 5 1"
+	echo "file /bin/busybox $busybox 755 0 0"
+	for f in $("$busybox" --list); do
+		[ "$f" = busybox ] || echo "slink /bin/$f busybox 777 0 0"
+	done
+	echo "file /init $SELF/guest/init 755 0 0"
+	for f in "$SELF"/guest/jobs/*; do
+		echo "file /vmtest/jobs/${f##*/} $f 755 0 0"
+	done
+	for f in "$OUT"/controls/*.ko; do
+		echo "file /vmtest/modules/${f##*/} $f 644 0 0"
+	done
+	echo "file /vmtest/expected $SELF/expected.tests 644 0 0"
+	[ -d "$stage/tests" ] || return 0
+	(cd "$stage" && find tests -mindepth 1 -type d | sort | sed 's,.*,dir /& 755 0 0,' &&
+		find tests -type f | sort | sed "s,.*,file /& $stage/& 755 0 0,")
+}
+
+case $OUT in
+*[[:space:]]*) die "$OUT has a blank in its name, which the kernel's build cannot take: move the clone" ;;
+esac
+spec >"$OUT/initramfs.list"
+"$OUT/usr/gen_init_cpio" -t 0 "$OUT/initramfs.list" >"$OUT/initramfs.cpio.tmp" ||
+	die "cannot make the initramfs: see the message above"
+mv "$OUT/initramfs.cpio.tmp" "$OUT/initramfs.cpio"
+echo "$state" >"$stamp"

@@ -1,0 +1,101 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Everything about the series that can be told without booting it.  A line for
+# each step; STEP=name runs one.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+vmtest=$TOP/scripts/vmtest
+linux=$BUILD/linux
+logs=$BUILD/check
+steps='series apply refresh checkpatch kerneldoc scripts compile'
+
+# Overlay files and patches are in order: one owner each, none in the base.
+step_series()
+{
+	"$vmtest/series.py" verify "$base"
+}
+
+# Each hunk finds its lines where it says they are.
+step_apply()
+{
+	"$vmtest/series.py" commit "$base" 2>&1 >/dev/null | grep . && return 1
+	return "${PIPESTATUS[0]}"
+}
+
+step_refresh()
+{
+	"$vmtest/series.py" stale "$base" HEAD
+}
+
+step_checkpatch()
+{
+	"$vmtest/checkpatch.py" "$linux" "$vmtest/checkpatch.exceptions"
+}
+
+step_kerneldoc()
+{
+	local files
+	files=$("$vmtest/series.py" overlay | grep '\.[ch]$' | grep -v '^tools/')
+	[ -n "$files" ] || return 0
+	# shellcheck disable=SC2086 # a list of words
+	cd "$linux" && PYTHONDONTWRITEBYTECODE=1 scripts/kernel-doc -none -Wall -Werror $files
+}
+
+# Which of this repository's files a shell or Python reads: listed by first line.
+scripts_of()
+{
+	git -C "$TOP" ls-files -z -co --exclude-standard |
+	while IFS= read -r -d '' file; do
+		[ ! -f "$TOP/$file" ] || { head -n 1 "$TOP/$file" | tr -d '\0' | grep -qE "$1"; } &&
+			printf '%s\n' "$file"
+	done
+}
+
+step_scripts()
+{
+	local bad=0 file
+	cd "$TOP" || return 1
+	while read -r file; do
+		shellcheck "$file" || bad=1
+	done < <(scripts_of '^#!.*[/ ](ba|da)?sh|^# shellcheck shell=')
+	while read -r file; do
+		PYTHONPYCACHEPREFIX=$logs/pyc python3 -m py_compile "$file" &&
+			pyflakes3 "$file" || bad=1
+	done < <(scripts_of '^#!.*python3')
+	while read -r file; do
+		[ "$(wc -l <"$file")" -le 800 ] || { echo "$file has more than 800 lines"; bad=1; }
+	done < <(git ls-files -co --exclude-standard | grep -E '\.(c|h|sh|py)$|Makefile$' |
+		xargs -rd '\n' ls -d 2>/dev/null)
+	return $bad
+}
+
+step_compile()
+{
+	"$vmtest/deps.sh" build || return
+	"$vmtest/compile.py" "$linux" "$logs/compile" "$CACHE/warnings" "$J"
+}
+
+"$vmtest/deps.sh" tree check || exit
+lock "$BUILD/.check.lock"
+WIP='' "$vmtest/tree.sh" || exit
+base=$(kgit rev-parse 'base^{commit}') || exit
+mkdir -p "$logs" || die "cannot write $logs: make it writable"
+if [ -n "${STEP:-}" ]; then
+	[[ " $steps " == *" $STEP "* ]] || die "no step $STEP: use one of $steps"
+	steps=$STEP
+fi
+failed=
+for step in $steps; do
+	start=$SECONDS
+	if ("step_$step") >"$logs/$step.log" 2>&1; then
+		say "ok    $step ($((SECONDS - start)) s)"
+	else
+		say "FAIL  $step ($((SECONDS - start)) s)"
+		head -n 30 "$logs/$step.log" | sed 's/^/      /' >&2
+		[ "$(wc -l <"$logs/$step.log")" -le 30 ] || say "      ... all of it: build/check/$step.log"
+		failed="$failed $step"
+	fi
+done
+[ -z "$failed" ] || { say "check failed:$failed"; exit 1; }
+say "check passed: $(wc -w <<<"$steps") steps, $(kgit rev-list --count base..HEAD) patches"

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What user space asks of the test_memalloc_scope module: ioctls of
+ * /dev/test_memalloc_scope. Everything runs in the context of the calling task.
+ *
+ * Scopes and gfp masks have numbers of their own here, as those of the kernel
+ * are no business of user space and change at will.
+ */
+#ifndef _TEST_MEMALLOC_SCOPE_H
+#define _TEST_MEMALLOC_SCOPE_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define TMS_DEV			"/dev/test_memalloc_scope"
+
+/* scopes */
+#define TMS_NOFS		0x01
+#define TMS_NOIO		0x02
+#define TMS_PIN			0x04
+#define TMS_NORECLAIM		0x08
+#define TMS_IO_FLUSHER		0x10
+#define TMS_UNKNOWN		0x80	/* a bit that the module has no name for */
+/* what a task can open by itself, from inside the kernel */
+#define TMS_SCOPES		(TMS_NOFS | TMS_NOIO | TMS_PIN | TMS_NORECLAIM)
+
+/* the bits of a gfp mask that matter here */
+#define TMS_GFP_FS		0x01
+#define TMS_GFP_IO		0x02
+#define TMS_GFP_DIRECT_RECLAIM	0x04
+#define TMS_GFP_KSWAPD		0x08
+#define TMS_GFP_MOVABLE		0x10
+#define TMS_GFP_HIGH		0x20
+#define TMS_GFP_OTHER		0x80	/* any other bit differs from what was asked */
+
+enum tms_request {
+	TMS_REQ_KERNEL,
+	TMS_REQ_HIGHUSER_MOVABLE,
+	TMS_REQ_NOFS,
+	TMS_REQ_NOIO,
+	TMS_REQ_ATOMIC,
+	TMS_REQ_MAX,
+};
+
+#define TMS_TEXT		128
+
+/* gfp masks that were seen */
+struct tms_seen {
+	__u64 count;
+	__u32 any;		/* TMS_GFP_*: set in one of them at least */
+	__u32 all;		/* TMS_GFP_*: set in every one of them */
+	char text[TMS_TEXT];	/* the last one, as the kernel prints it */
+};
+
+/* what the calling task has open, and what its queries say */
+struct tms_query {
+	__u32 open;
+	__u32 active;
+};
+
+/*
+ * Make memory short, open scopes, allocate pages until direct reclaim on behalf
+ * of the caller has called the shrinker of the module often enough.
+ */
+struct tms_reclaim {
+	/* in */
+	__u32 scopes;
+	__u32 request;		/* enum tms_request */
+	__u32 calls;		/* of the shrinker */
+	__u32 max_ms;
+	__u32 max_mb;		/* do nothing if more than that is available */
+	/* out */
+	__u32 is_short;		/* memory was short */
+	__u32 oom;		/* somebody ran into OOM, and was helped out */
+	__u32 asked;
+	char asked_text[TMS_TEXT];
+	struct tms_seen used;		/* by the page allocator */
+	struct tms_seen reclaim;	/* by the shrinker */
+	__u64 pages;		/* obtained */
+	__u64 failed;		/* refused */
+	/* noreclaim only */
+	__u64 reserve_pages;	/* obtained below the min watermark, see module */
+	__u64 nomemalloc_null;	/* __GFP_NOMEMALLOC requests refused */
+	__u64 min_free;		/* pages: what the zone had left at the least, */
+	__u64 min_wmark;	/* where its min watermark is this */
+};
+
+/* Charge objects to the memory cgroup of the caller, until it reclaims */
+struct tms_memcg {
+	/* in */
+	__u32 scopes;
+	__u32 request;
+	__u32 calls;
+	__u32 max_objects;	/* of a page each */
+	/* out */
+	__u32 asked;
+	__u32 pad;
+	char asked_text[TMS_TEXT];
+	struct tms_seen reclaim;
+	__u64 objects;
+	__u64 failed;
+};
+
+enum tms_allocator {
+	TMS_ALLOC_VMALLOC,	/* seen: every page that it asked for */
+	TMS_ALLOC_PERCPU,	/* seen: the mask that it works with */
+};
+
+/* Allocate by another way than the page allocator's front door */
+struct tms_alloc {
+	/* in */
+	__u32 scopes;
+	__u32 request;
+	__u32 allocator;	/* enum tms_allocator */
+	/* out */
+	__u32 asked;
+	char asked_text[TMS_TEXT];
+	struct tms_seen used;
+};
+
+enum tms_kind {
+	TMS_HARDIRQ,		/* hrtimer in hardirq; on top of the task itself */
+	TMS_IRQ_WORK,		/* irq_work in hardirq, which allocates; likewise */
+	TMS_NESTED,		/* irq_work on top of a softirq on top of the task */
+	TMS_HRTIMER,		/* HRTIMER_SOFTIRQ */
+	TMS_TIMER,		/* TIMER_SOFTIRQ */
+	TMS_BH,			/* TASKLET_SOFTIRQ: WQ_BH work */
+	TMS_NET_RX,		/* NET_RX_SOFTIRQ: datagrams of the task itself */
+	TMS_KINDS,
+};
+
+enum tms_rule {
+	TMS_RULE_ENTRY,		/* what is open, or applies, on entry */
+	TMS_RULE_FOLD,		/* current_gfp_context() */
+	TMS_RULE_USED,		/* mask that the page allocator used */
+	TMS_RULE_OWN,		/* what a softirq opened itself is there */
+	TMS_RULE_QUERY,		/* memalloc_*_active() */
+	TMS_RULES,
+};
+
+struct tms_hits {
+	__u64 hits;		/* on top of the calling task; only these count */
+	__u64 missed;		/* on top of something else */
+	__u64 bad[TMS_RULES];	/* violations */
+	__u32 rule, got, want;	/* of the first violation */
+	__u32 pad;
+};
+
+/* Spin with scopes open while interrupts hit */
+struct tms_interrupt {
+	/* in */
+	__u32 scopes;
+	__u32 shots;		/* of each kind, but for those that need a tick */
+	__u32 max_ms;
+	/* out */
+	__u32 net_error;	/* why there is no network traffic; 0 */
+	struct tms_hits kind[TMS_KINDS];
+	__u64 checks;		/* that the task made of its own byte */
+	__u64 leaks;		/* it was not as the task had left it */
+	__u32 leak_got, leak_want;
+	__u64 ms;
+};
+
+/* What a child of the caller, or a kernel thread, starts with */
+struct tms_child {
+	__u32 scopes;		/* in, TMS_IOC_KTHREAD: open around the creation */
+	__u32 open;		/* out */
+	__u32 count;		/* out, TMS_IOC_NEWTASK: children since LEAK_OPEN */
+	__u32 any;		/* out, TMS_IOC_NEWTASK: what any of them had open */
+};
+
+#define TMS_IOC_QUERY		_IOR('~', 0x70, struct tms_query)
+#define TMS_IOC_RECLAIM		_IOWR('~', 0x71, struct tms_reclaim)
+#define TMS_IOC_MEMCG		_IOWR('~', 0x72, struct tms_memcg)
+#define TMS_IOC_ALLOC		_IOWR('~', 0x73, struct tms_alloc)
+#define TMS_IOC_INTERRUPT	_IOWR('~', 0x74, struct tms_interrupt)
+#define TMS_IOC_KTHREAD		_IOWR('~', 0x75, struct tms_child)
+/*
+ * Keep scopes open across the return to user space, which nothing but a test
+ * of fork() may do.
+ */
+#define TMS_IOC_LEAK_OPEN	_IO('~', 0x76)	/* argument: scopes */
+#define TMS_IOC_LEAK_CLOSE	_IO('~', 0x77)
+#define TMS_IOC_NEWTASK		_IOR('~', 0x78, struct tms_child)
+
+#endif /* _TEST_MEMALLOC_SCOPE_H */

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Internals of the test_memalloc_scope module. */
+#ifndef _TMS_INTERNAL_H
+#define _TMS_INTERNAL_H
+
+#include <linux/gfp.h>
+#include <linux/memalloc_scope.h>
+
+#include "test_memalloc_scope.h"
+
+/*
+ * The module's requests may fail, quietly. Neither flag has a part in what is
+ * tested; both are left out of the texts.
+ */
+#define TMS_GFP_ALWAYS	(__GFP_NORETRY | __GFP_NOWARN)
+
+/* gfp masks being collected */
+struct tms_masks {
+	u64 count;
+	gfp_t any, all;
+};
+
+/* The public save functions, one cookie for each */
+struct tms_cookies {
+	unsigned int nofs, noio, pin, noreclaim;
+};
+
+/* The task whose run it is, or NULL. All other tasks are left alone. */
+extern struct task_struct *tms_task;
+
+u32 tms_scope(memalloc_scope_t scope);
+memalloc_scope_t tms_raw(u32 tms);
+u32 tms_own(void);
+u32 tms_active(void);
+void tms_open(struct tms_cookies *c, u32 scopes);
+void tms_close(struct tms_cookies *c);
+
+gfp_t tms_request_gfp(u32 request);
+u32 tms_gfp(gfp_t gfp, gfp_t asked);
+void tms_gfp_text(char *buf, gfp_t gfp);
+void tms_masks_add(struct tms_masks *m, gfp_t gfp);
+void tms_masks_report(struct tms_seen *to, const struct tms_masks *m, gfp_t asked);
+
+struct page *tms_alloc_page(gfp_t gfp, gfp_t *used);
+
+int tms_reclaim_init(void);
+void tms_reclaim_exit(void);
+int tms_reclaim_run(struct tms_reclaim *r);
+
+int tms_memcg_init(void);
+void tms_memcg_exit(void);
+int tms_memcg_run(struct tms_memcg *m);
+
+int tms_interrupt_init(void);
+void tms_interrupt_exit(void);
+int tms_interrupt_run(struct tms_interrupt *t);
+
+#endif /* _TMS_INTERNAL_H */

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tms.h"
+
+#define MODULE	"test_memalloc_scope.ko"
+
+const char *const tms_kind_name[TMS_KINDS] = {
+	[TMS_HARDIRQ]	= "hardirq: hrtimer",
+	[TMS_IRQ_WORK]	= "hardirq: irq work",
+	[TMS_NESTED]	= "hardirq on softirq",
+	[TMS_HRTIMER]	= "softirq: hrtimer",
+	[TMS_TIMER]	= "softirq: timer",
+	[TMS_BH]	= "softirq: BH work",
+	[TMS_NET_RX]	= "softirq: net rx",
+};
+
+const char *const tms_rule_name[TMS_RULES] = {
+	[TMS_RULE_ENTRY]	= "scopes on entry",
+	[TMS_RULE_FOLD]		= "current_gfp_context()",
+	[TMS_RULE_USED]		= "mask used by the allocator",
+	[TMS_RULE_OWN]		= "scopes of its own",
+	[TMS_RULE_QUERY]	= "memalloc_*_active()",
+};
+
+const char *const tms_request_name[TMS_REQ_MAX] = {
+	[TMS_REQ_KERNEL]		= "GFP_KERNEL",
+	[TMS_REQ_HIGHUSER_MOVABLE]	= "GFP_HIGHUSER_MOVABLE",
+	[TMS_REQ_NOFS]			= "GFP_NOFS",
+	[TMS_REQ_NOIO]			= "GFP_NOIO",
+	[TMS_REQ_ATOMIC]		= "GFP_ATOMIC",
+};
+
+/* Returns 0, or -errno; -ENOENT if there is no such file. */
+static int load_module(const char *dir, const char *subdir)
+{
+	char path[PATH_MAX];
+	int fd, err = 0;
+
+	if (snprintf(path, sizeof(path), "%s/%s" MODULE, dir, subdir) >= (int)sizeof(path))
+		return -ENOENT;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+int tms_device(const char **why, bool *broken)
+{
+	static char text[TMS_WHY];
+	char self[PATH_MAX];
+	const char *dir;
+	ssize_t len;
+	int fd, err;
+
+	*broken = false;
+	*why = text;
+	if (geteuid()) {
+		*why = "needs root";
+		return -1;
+	}
+	fd = open(TMS_DEV, O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+
+	len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (len < 0) {
+		*why = "no /proc/self/exe: mount /proc";
+		return -1;
+	}
+	self[len] = '\0';
+	dir = dirname(self);
+	err = load_module(dir, "test_modules/");
+	if (err == -ENOENT)
+		err = load_module(dir, "");
+	if (err == -ENOENT) {
+		*why = "no " MODULE " next to the program";
+		return -1;
+	}
+	*broken = true;
+	if (err) {
+		snprintf(text, sizeof(text), MODULE " does not load: %s", strerror(-err));
+		return -1;
+	}
+	fd = open(TMS_DEV, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		snprintf(text, sizeof(text), "cannot open " TMS_DEV ": %s", strerror(errno));
+	*broken = fd < 0;
+	return fd;
+}
+
+int tms_loopback_up(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo" };
+	int fd, err;
+
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	err = ioctl(fd, SIOCGIFFLAGS, &ifr);
+	if (!err && !(ifr.ifr_flags & IFF_UP)) {
+		ifr.ifr_flags |= IFF_UP;
+		err = ioctl(fd, SIOCSIFFLAGS, &ifr);
+	}
+	close(fd);
+	return err;
+}
+
+static void name_bits(char *buf, size_t size, __u32 bits, const char *const names[8])
+{
+	size_t len = 0;
+
+	snprintf(buf, size, "none");
+	for (int i = 0; i < 8; i++) {
+		if (bits & 1U << i && len < size)
+			len += snprintf(buf + len, size - len, "%s%s", len ? " " : "", names[i]);
+	}
+}
+
+const char *tms_names(char *buf, __u32 scopes)
+{
+	static const char *const names[8] = {
+		"nofs", "noio", "pin", "noreclaim", "io_flusher", "?", "?", "unknown",
+	};
+
+	name_bits(buf, TMS_NAMES, scopes, names);
+	return buf;
+}
+
+__u32 tms_expect(__u32 scopes, __u32 asked)
+{
+	if (scopes & TMS_NOFS)
+		asked &= ~TMS_GFP_FS;
+	if (scopes & TMS_NOIO)
+		asked &= ~(TMS_GFP_IO | TMS_GFP_FS);
+	if (scopes & TMS_IO_FLUSHER)
+		asked &= ~(TMS_GFP_IO | TMS_GFP_FS);
+	if (scopes & TMS_PIN)
+		asked &= ~TMS_GFP_MOVABLE;
+	return asked;
+}
+
+__u32 tms_expect_active(__u32 scopes)
+{
+	__u32 active = scopes & TMS_SCOPES;
+
+	if (scopes & (TMS_NOIO | TMS_IO_FLUSHER))
+		active |= TMS_NOIO | TMS_NOFS;
+	return active;
+}
+
+bool tms_expect_reclaim(__u32 scopes, __u32 asked)
+{
+	return asked & TMS_GFP_DIRECT_RECLAIM && !(scopes & TMS_NORECLAIM);
+}
+
+bool tms_judge_seen(const struct tms_seen *seen, __u32 want, char *why)
+{
+	static const char *const names[8] = {
+		"FS", "IO", "DIRECT_RECLAIM", "KSWAPD", "MOVABLE", "HIGH", "?", "OTHER",
+	};
+	char any[48], all[48], expected[48];
+
+	if (!seen->count) {
+		snprintf(why, TMS_WHY, "no request seen");
+		return false;
+	}
+	if (seen->any == want && seen->all == want)
+		return true;
+	name_bits(any, sizeof(any), seen->any, names);
+	name_bits(all, sizeof(all), seen->all, names);
+	name_bits(expected, sizeof(expected), want, names);
+	snprintf(why, TMS_WHY, "some: %s; all: %s; expected: %s", any, all, expected);
+	return false;
+}
+
+bool tms_judge_reclaim(const struct tms_reclaim *r, __u32 scopes, char *why)
+{
+	__u32 want = tms_expect(scopes, r->asked);
+	char inner[TMS_WHY];
+
+	if (!tms_judge_seen(&r->used, want, inner)) {
+		snprintf(why, TMS_WHY, "allocator used: %.170s", inner);
+		return false;
+	}
+	if (tms_expect_reclaim(scopes, r->asked)) {
+		if (r->reclaim.count < r->calls) {
+			snprintf(why, TMS_WHY, "reclaim called %llu times, not %u",
+				 (unsigned long long)r->reclaim.count, r->calls);
+			return false;
+		}
+		if (!tms_judge_seen(&r->reclaim, want, inner)) {
+			snprintf(why, TMS_WHY, "reclaim saw: %.170s", inner);
+			return false;
+		}
+	} else if (r->reclaim.count) {
+		snprintf(why, TMS_WHY, "direct reclaim, %llu calls, where there must be none",
+			 (unsigned long long)r->reclaim.count);
+		return false;
+	}
+	if (scopes & TMS_NORECLAIM && r->asked & TMS_GFP_DIRECT_RECLAIM &&
+	    (!r->reserve_pages || !r->nomemalloc_null)) {
+		snprintf(why, TMS_WHY, "reserves: %llu pages, __GFP_NOMEMALLOC refused %llu times",
+			 (unsigned long long)r->reserve_pages,
+			 (unsigned long long)r->nomemalloc_null);
+		return false;
+	}
+	return true;
+}
+
+bool tms_judge_hits(const struct tms_hits *h, char *why)
+{
+	for (int i = 0; i < TMS_RULES; i++) {
+		if (!h->bad[i])
+			continue;
+		snprintf(why, TMS_WHY, "%llu times wrong: %s; first: %s %#x, expected %#x",
+			 (unsigned long long)h->bad[i], tms_rule_name[i],
+			 tms_rule_name[h->rule], h->got, h->want);
+		return false;
+	}
+	return true;
+}
+
+void tms_reclaim_defaults(struct tms_reclaim *r, __u32 scopes, __u32 request)
+{
+	*r = (struct tms_reclaim){
+		.scopes = scopes,
+		.request = request,
+		.calls = 32,
+		.max_ms = 10000,
+		.max_mb = 1024,
+	};
+}

@@ -23,7 +23,7 @@ static_assert(sizeof(memalloc_scope_t) == 1);
  */
 gfp_t __current_gfp_context(gfp_t flags)
 {
-	memalloc_scope_t scope = data_race(current->memalloc_scope);
+	memalloc_scope_t scope = __memalloc_scope_get();
 
 	if (unlikely(preempt_count() & (HARDIRQ_MASK | NMI_MASK)))
 		return flags;

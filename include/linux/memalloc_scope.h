@@ -7,9 +7,7 @@
  * Only current writes its own byte: the task itself, or an interrupt on top of
  * it that puts back what it found before it returns. So whoever is interrupted
  * between the load and the store of a read-modify-write finds the byte as it
- * was, and plain, non-atomic accesses are enough. They are marked data_race()
- * for the remote readers, which want a name for a report and accept any value
- * that the byte had.
+ * was, and plain, non-atomic accesses are enough.
  */
 #ifndef _LINUX_MEMALLOC_SCOPE_H
 #define _LINUX_MEMALLOC_SCOPE_H
@@ -21,6 +19,18 @@
 
 /* "nofs noio pin noreclaim io_flusher" and the final NUL, with room to grow */
 #define MEMALLOC_SCOPE_NAMES_MAX	64
+
+static __always_inline memalloc_scope_t __memalloc_scope_get(void)
+{
+	/* Stable, as nobody else writes it. */
+	return data_race(current->memalloc_scope);
+}
+
+static __always_inline void __memalloc_scope_set(memalloc_scope_t scope)
+{
+	/* Remote readers want a name for a report: any value will do for them. */
+	data_race(current->memalloc_scope = scope);
+}
 
 gfp_t __current_gfp_context(gfp_t flags);
 const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size);
@@ -38,7 +48,7 @@ const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size)
  */
 static __always_inline bool memalloc_scope_open(memalloc_scope_t scope)
 {
-	return data_race(current->memalloc_scope) & scope;
+	return __memalloc_scope_get() & scope;
 }
 
 /**
@@ -135,10 +145,10 @@ static __always_inline gfp_t current_gfp_context(gfp_t flags)
  */
 static __always_inline unsigned int memalloc_scope_save(memalloc_scope_t scope)
 {
-	/* READ_ONCE(): do not keep the old value for the |= in a register. */
+	/* READ_ONCE(): lets the compiler OR to memory, not to what is loaded here. */
 	memalloc_scope_t old = READ_ONCE(current->memalloc_scope);
 
-	data_race(current->memalloc_scope |= scope);
+	__memalloc_scope_set(__memalloc_scope_get() | scope);
 	return (__force unsigned int)(~old & scope);
 }
 
@@ -153,7 +163,7 @@ static __always_inline unsigned int memalloc_scope_save(memalloc_scope_t scope)
  */
 static __always_inline void memalloc_scope_restore(unsigned int cookie)
 {
-	data_race(current->memalloc_scope &= (__force memalloc_scope_t)~cookie);
+	__memalloc_scope_set(__memalloc_scope_get() & (__force memalloc_scope_t)~cookie);
 }
 
 /**
@@ -285,9 +295,9 @@ static inline void memalloc_pin_restore(unsigned int flags)
  */
 static __always_inline memalloc_scope_t memalloc_scope_borrow(void)
 {
-	memalloc_scope_t scope = READ_ONCE(current->memalloc_scope);
+	memalloc_scope_t scope = __memalloc_scope_get();
 
-	data_race(current->memalloc_scope = MEMALLOC_SCOPE_NONE);
+	__memalloc_scope_set(MEMALLOC_SCOPE_NONE);
 	return scope;
 }
 
@@ -299,7 +309,7 @@ static __always_inline memalloc_scope_t memalloc_scope_borrow(void)
  */
 static __always_inline void memalloc_scope_give_back(memalloc_scope_t scope)
 {
-	data_race(current->memalloc_scope = scope);
+	__memalloc_scope_set(scope);
 }
 
 /**
@@ -329,9 +339,9 @@ static inline void memalloc_scope_fork(struct task_struct *p)
 static inline void memalloc_set_io_flusher(bool on)
 {
 	if (on)
-		data_race(current->memalloc_scope |= MEMALLOC_SCOPE_IO_FLUSHER);
+		__memalloc_scope_set(__memalloc_scope_get() | MEMALLOC_SCOPE_IO_FLUSHER);
 	else
-		data_race(current->memalloc_scope &= ~MEMALLOC_SCOPE_IO_FLUSHER);
+		__memalloc_scope_set(__memalloc_scope_get() & ~MEMALLOC_SCOPE_IO_FLUSHER);
 }
 
 /**
@@ -357,7 +367,7 @@ static inline bool memalloc_is_io_flusher(void)
  */
 static inline memalloc_scope_t task_memalloc_scope(const struct task_struct *p)
 {
-	return data_race(READ_ONCE(p->memalloc_scope));
+	return READ_ONCE(p->memalloc_scope);
 }
 
 #endif /* _LINUX_MEMALLOC_SCOPE_H */

@@ -34,14 +34,14 @@ static const struct kind kinds[] = {
 #define IO_FLUSHER	BIT(NR_KINDS)	/* in a set of kinds: and the prctl state */
 #define NR_SETS		(2 * BIT(NR_KINDS))
 
-static void open_set(unsigned int set, unsigned int cookies[NR_KINDS])
+static void open_set(unsigned int set, unsigned int *cookies)
 {
 	memalloc_set_io_flusher(set & IO_FLUSHER);
 	for (int i = 0; i < NR_KINDS; i++)
 		cookies[i] = set & BIT(i) ? kinds[i].save() : 0;
 }
 
-static void close_set(unsigned int cookies[NR_KINDS])
+static void close_set(unsigned int *cookies)
 {
 	for (int i = NR_KINDS - 1; i >= 0; i--)
 		kinds[i].restore(cookies[i]);
@@ -347,6 +347,7 @@ static struct kunit_suite memalloc_scope_suite = {
 	.name = "memalloc_scope",
 	.test_cases = memalloc_scope_cases,
 };
+
 kunit_test_suite(memalloc_scope_suite);
 
 MODULE_DESCRIPTION("KUnit tests for allocation scopes");

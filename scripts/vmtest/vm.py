@@ -227,18 +227,15 @@ def find_splats(console, allowlist=os.path.join(HERE, 'splats.allow')):
     if not patterns:
         raise HarnessError('scripts/vmtest/splats.txt is missing or empty: restore it')
     bad, allowed = [], []
-    # The call trace of a complaint belongs to it, and must not count again.
-    end = re.compile(r'---\[ end trace|</TASK>')
     lines = [re.sub(r'^(\[ *\d+\.\d+\])?(\[ *[TC]\d+\])? ?', '', s) for s in console.splitlines()]
-    skip_to = 0
+    last = -200
     for nr, line in enumerate(lines):
-        if nr < skip_to or not any(p.search(line) for p in patterns):
+        if not any(p.search(line) for p in patterns):
             continue
-        (allowed if any(p.search(line) for p in allow) else bad).append(line.strip())
-        for later in range(nr + 1, min(nr + 100, len(lines))):
-            if end.search(lines[later]):
-                skip_to = later + 1
-                break
+        # A call trace belongs to the complaint before it, if there is one.
+        if line.strip() != 'Call Trace:' or nr - last > 150:
+            (allowed if any(p.search(line) for p in allow) else bad).append(line.strip())
+        last = nr
     return bad, allowed
 
 

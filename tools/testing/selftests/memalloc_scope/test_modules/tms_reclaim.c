@@ -87,6 +87,8 @@ static unsigned long tms_scan(struct shrinker *s, struct shrink_control *sc)
 	if (current == tms_task)
 		tms_masks_add(&tms_shrunk, sc->gfp_mask);
 	sc->nr_scanned = tms_give_back(&tms_pool, sc->nr_to_scan);
+	/* Or else reclaim sees no progress: it throttles, and ends in OOM. */
+	mm_account_reclaimed_pages(sc->nr_scanned);
 	return sc->nr_scanned ?: SHRINK_STOP;
 }
 

@@ -103,6 +103,7 @@ static int show_interrupts(int fd)
 	struct tms_interrupt t = {
 		.scopes = TMS_NOIO | TMS_PIN | TMS_NORECLAIM,
 		.shots = 4000,
+		.patience_ms = 6000,
 		.max_ms = 20000,
 	};
 	char names[TMS_NAMES], why[TMS_WHY] = "";
@@ -119,11 +120,11 @@ static int show_interrupts(int fd)
 
 		for (int i = 0; i < TMS_RULES; i++)
 			bad += h->bad[i];
-		if (!h->hits)
-			snprintf(why, sizeof(why), "none hit the task");
+		if (h->hits < tms_enough_hits(&t, kind))
+			snprintf(why, sizeof(why), "too few hit the task");
 		printf("%-21s %8llu %10llu  ", tms_kind_name[kind],
 		       (unsigned long long)h->hits, (unsigned long long)bad);
-		verdict(tms_judge_hits(h, why) && h->hits, why);
+		verdict(tms_judge_hits(h, why) && h->hits >= tms_enough_hits(&t, kind), why);
 	}
 	snprintf(why, sizeof(why), "first: %#x, expected %#x", t.leak_got, t.leak_want);
 	printf("%-21s %8llu %10llu  ", "task's own scopes", (unsigned long long)t.checks,

@@ -243,6 +243,7 @@ TEST_F_TIMEOUT(scope, interrupts, 90)
 	struct tms_interrupt t = {
 		.scopes = variant->scopes,
 		.shots = 2000,
+		.patience_ms = 1500,
 		.max_ms = 20000,
 	};
 
@@ -253,7 +254,7 @@ TEST_F_TIMEOUT(scope, interrupts, 90)
 	EXPECT_EQ(0, t.leaks)
 		TH_LOG("the task had %#x open, found %#x", t.leak_want, t.leak_got);
 	for (int kind = 0; kind < TMS_KINDS; kind++) {
-		__u64 want = kind == TMS_TIMER ? t.shots / 8 : t.shots;
+		__u64 want = tms_enough_hits(&t, kind);
 		char why[TMS_WHY] = "";
 
 		EXPECT_LE(want, t.kind[kind].hits)

@@ -234,6 +234,13 @@ bool tms_judge_hits(const struct tms_hits *h, char *why)
 	return true;
 }
 
+__u64 tms_enough_hits(const struct tms_interrupt *t, int kind)
+{
+	if (kind == TMS_HARDIRQ || kind == TMS_HRTIMER || kind == TMS_TIMER)
+		return t->shots / 8;
+	return t->shots;
+}
+
 void tms_reclaim_defaults(struct tms_reclaim *r, __u32 scopes, __u32 request)
 {
 	*r = (struct tms_reclaim){

@@ -150,9 +150,11 @@ struct tms_hits {
 struct tms_interrupt {
 	/* in */
 	__u32 scopes;
-	__u32 shots;		/* of each kind, but for those that need a tick */
+	__u32 shots;		/* of each kind */
+	__u32 patience_ms;	/* an eighth of timer shots is enough after that */
 	__u32 max_ms;
 	/* out */
+	__u32 pad;
 	__u32 net_error;	/* why there is no network traffic; 0 */
 	struct tms_hits kind[TMS_KINDS];
 	__u64 checks;		/* that the task made of its own byte */

@@ -343,7 +343,8 @@ static void tms_spin(struct tms_interrupt *t, u32 base, u32 extra, ktime_t start
 	ktime_t end = ktime_add_ms(start, t->max_ms);
 	u64 loops = 0;
 
-	while (!tms_enough(t, patience) && !signal_pending(current) && ktime_before(ktime_get(), end)) {
+	while (!tms_enough(t, patience) && !signal_pending(current) &&
+	       ktime_before(ktime_get(), end)) {
 		/* Ever different delays, to hit the task anywhere */
 		u64 delay = 5000 + loops * 1237 % 30000;
 

@@ -8,7 +8,7 @@
 vmtest=$TOP/scripts/vmtest
 linux=$BUILD/linux
 logs=$BUILD/check
-steps='series apply refresh checkpatch kerneldoc scripts compile'
+steps='series apply refresh checkpatch kerneldoc scripts model compile'
 
 # Overlay files and patches are in order: one owner each, none in the base.
 step_series()
@@ -68,6 +68,12 @@ step_scripts()
 	done < <(git ls-files -co --exclude-standard | grep -E '\.(c|h|sh|py)$|Makefile$' |
 		xargs -rd '\n' ls -d 2>/dev/null)
 	return $bad
+}
+
+# The protocol by which tasks and interrupts share the byte.
+step_model()
+{
+	"$vmtest/model/check.sh"
 }
 
 step_compile()

@@ -14,6 +14,7 @@ build='gcc:gcc /usr/include/stdio.h:libc6-dev make:make flex:flex bison:bison bc
 	rsync:rsync depmod:kmod ccache:ccache git:git perl:perl python3:python3'
 run='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio python3:python3'
 check='sparse:sparse shellcheck:shellcheck pahole:dwarves pyflakes3:pyflakes3
+	spin:spin gcc:gcc /usr/include/stdio.h:libc6-dev
 	/usr/lib/python3/dist-packages/ply:python3-ply
 	/usr/lib/python3/dist-packages/git:python3-git'
 }

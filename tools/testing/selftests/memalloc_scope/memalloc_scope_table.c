@@ -65,15 +65,14 @@ static void verdict(bool good, const char *why)
 static int show_reclaim(int fd, const struct row *row)
 {
 	char why[TMS_WHY] = "", saw[TMS_TEXT];
-	struct tms_reclaim r;
+	struct tms_reclaim r = { .scopes = row->scopes, .request = row->request };
 	int err;
 
-	tms_reclaim_defaults(&r, row->scopes, row->request);
 	if (row->io_flusher && prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)) {
 		printf("PR_SET_IO_FLUSHER: %s\n", strerror(errno));
 		return -1;
 	}
-	err = ioctl(fd, TMS_IOC_RECLAIM, &r);
+	err = tms_reclaim(fd, &r);
 	if (row->io_flusher)
 		prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 	if (err) {
@@ -116,15 +115,18 @@ static int show_interrupts(int fd)
 	       tms_names(names, t.scopes));
 	for (int kind = 0; kind < TMS_KINDS; kind++) {
 		const struct tms_hits *h = &t.kind[kind];
-		__u64 bad = 0;
+		__u64 bad = 0, hits;
 
 		for (int i = 0; i < TMS_RULES; i++)
 			bad += h->bad[i];
-		if (h->hits < tms_enough_hits(&t, kind))
+		if (!tms_enough_hits(&t, kind))
+			continue;
+		hits = h->hits + h->elsewhere;
+		if (hits < tms_enough_hits(&t, kind))
 			snprintf(why, sizeof(why), "too few hit the task");
 		printf("%-21s %8llu %10llu  ", tms_kind_name[kind],
-		       (unsigned long long)h->hits, (unsigned long long)bad);
-		verdict(tms_judge_hits(h, why) && h->hits >= tms_enough_hits(&t, kind), why);
+		       (unsigned long long)hits, (unsigned long long)bad);
+		verdict(tms_judge_hits(h, why) && hits >= tms_enough_hits(&t, kind), why);
 	}
 	snprintf(why, sizeof(why), "first: %#x, expected %#x", t.leak_got, t.leak_want);
 	printf("%-21s %8llu %10llu  ", "task's own scopes", (unsigned long long)t.checks,

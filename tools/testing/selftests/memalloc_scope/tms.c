@@ -39,6 +39,7 @@ const char *const tms_request_name[TMS_REQ_MAX] = {
 	[TMS_REQ_NOFS]			= "GFP_NOFS",
 	[TMS_REQ_NOIO]			= "GFP_NOIO",
 	[TMS_REQ_ATOMIC]		= "GFP_ATOMIC",
+	[TMS_REQ_NOWAIT]		= "GFP_NOWAIT",
 };
 
 /* Returns 0, or -errno; -ENOENT if there is no such file. */
@@ -211,7 +212,8 @@ bool tms_judge_reclaim(const struct tms_reclaim *r, __u32 scopes, char *why)
 			 (unsigned long long)r->reclaim.count);
 		return false;
 	}
-	if (scopes & TMS_NORECLAIM && r->asked & TMS_GFP_DIRECT_RECLAIM &&
+	if (scopes & TMS_NORECLAIM &&
+	    (r->asked & TMS_GFP_DIRECT_RECLAIM || r->bh_off) &&
 	    (!r->reserve_pages || !r->nomemalloc_null)) {
 		snprintf(why, TMS_WHY, "reserves: %llu pages, __GFP_NOMEMALLOC refused %llu times",
 			 (unsigned long long)r->reserve_pages,
@@ -236,18 +238,29 @@ bool tms_judge_hits(const struct tms_hits *h, char *why)
 
 __u64 tms_enough_hits(const struct tms_interrupt *t, int kind)
 {
+	/* On PREEMPT_RT, irq_work that may allocate runs in a thread. */
+	if (t->rt && (kind == TMS_IRQ_WORK || kind == TMS_NESTED))
+		return 0;
 	if (kind == TMS_HARDIRQ || kind == TMS_HRTIMER || kind == TMS_TIMER)
 		return t->shots / 8;
 	return t->shots;
 }
 
-void tms_reclaim_defaults(struct tms_reclaim *r, __u32 scopes, __u32 request)
+int tms_reclaim(int fd, struct tms_reclaim *r)
 {
-	*r = (struct tms_reclaim){
-		.scopes = scopes,
-		.request = request,
-		.calls = 32,
-		.max_ms = 10000,
-		.max_mb = 1024,
-	};
+	struct tms_reclaim in = *r;
+
+	/* Reclaim may be throttled, a second at a time. */
+	in.calls = 8;
+	in.max_ms = 20000;
+	in.max_mb = 1024;
+	for (int i = 0; i < 3; i++) {
+		*r = in;
+		if (ioctl(fd, TMS_IOC_RECLAIM, r))
+			return -1;
+		if (!r->oom)
+			break;
+		printf("# out of memory before reclaim was seen: once more\n");
+	}
+	return 0;
 }

@@ -56,6 +56,10 @@ bool tms_judge_hits(const struct tms_hits *h, char *why);
 /* Hits that a run has to come up with; timers depend on the machine. */
 __u64 tms_enough_hits(const struct tms_interrupt *t, int kind);
 
-void tms_reclaim_defaults(struct tms_reclaim *r, __u32 scopes, __u32 request);
+/*
+ * One run of TMS_IOC_RECLAIM, as ioctl() returns. Some other task may need memory
+ * at the wrong moment, and end the run: so it gets three tries.
+ */
+int tms_reclaim(int fd, struct tms_reclaim *r);
 
 #endif /* _TMS_H */

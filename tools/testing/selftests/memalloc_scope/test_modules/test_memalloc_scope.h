@@ -39,6 +39,7 @@ enum tms_request {
 	TMS_REQ_NOFS,
 	TMS_REQ_NOIO,
 	TMS_REQ_ATOMIC,
+	TMS_REQ_NOWAIT,
 	TMS_REQ_MAX,
 };
 
@@ -69,6 +70,7 @@ struct tms_reclaim {
 	__u32 calls;		/* of the shrinker */
 	__u32 max_ms;
 	__u32 max_mb;		/* do nothing if more than that is available */
+	__u32 bh_off;		/* noreclaim only: with softirqs disabled */
 	/* out */
 	__u32 is_short;		/* memory was short */
 	__u32 oom;		/* somebody ran into OOM, and was helped out */
@@ -139,8 +141,9 @@ enum tms_rule {
 };
 
 struct tms_hits {
-	__u64 hits;		/* on top of the calling task; only these count */
-	__u64 missed;		/* on top of something else */
+	__u64 hits;		/* on top of the calling task */
+	__u64 elsewhere;	/* softirqs in a thread of their own, as on PREEMPT_RT */
+	__u64 missed;		/* on top of something else: these do not count */
 	__u64 bad[TMS_RULES];	/* violations */
 	__u32 rule, got, want;	/* of the first violation */
 	__u32 pad;
@@ -154,8 +157,8 @@ struct tms_interrupt {
 	__u32 patience_ms;	/* an eighth of timer shots is enough after that */
 	__u32 max_ms;
 	/* out */
-	__u32 pad;
 	__u32 net_error;	/* why there is no network traffic; 0 */
+	__u32 rt;		/* PREEMPT_RT: see tms_enough_hits() */
 	struct tms_hits kind[TMS_KINDS];
 	__u64 checks;		/* that the task made of its own byte */
 	__u64 leaks;		/* it was not as the task had left it */

@@ -150,7 +150,9 @@ static enum hrtimer_restart tms_hard_hrtimer(struct hrtimer *timer)
 /* Softirqs that are raised in a hardirq run right after it. */
 static void tms_irq_work(struct irq_work *work)
 {
-	if (tms_hard_shot(TMS_IRQ_WORK, true) && !tms.stop &&
+	bool hit = tms_hard_shot(TMS_IRQ_WORK, true);
+
+	if ((hit || tms.t->rt) && !tms.stop &&
 	    tms.t->kind[TMS_BH].hits < tms.t->shots)
 		queue_work_on(tms.cpu, tms_wq, &tms.bh);
 }
@@ -162,8 +164,15 @@ static void tms_soft_shot(enum tms_kind kind)
 	struct tms_cookies c;
 	u32 entry = tms_own();
 
-	if (current != tms_task || !in_serving_softirq() || in_hardirq()) {
+	if (!in_serving_softirq() || in_hardirq()) {
 		h->missed++;
+		return;
+	}
+	if (current != tms_task) {
+		/* In ksoftirqd or the like, whose handlers get no scope either */
+		tms_bad(h, TMS_RULE_ENTRY, entry, 0);
+		tms_check(h, 0);
+		h->elsewhere++;
 		return;
 	}
 
@@ -328,10 +337,13 @@ static bool tms_enough(struct tms_interrupt *t, ktime_t patience)
 
 	for (int i = 0; i < TMS_KINDS; i++) {
 		bool timer = i == TMS_HARDIRQ || i == TMS_HRTIMER || i == TMS_TIMER;
+		struct tms_hits *h = &t->kind[i];
 
 		if (i == TMS_NET_RX && t->net_error)
 			continue;
-		if (READ_ONCE(t->kind[i].hits) < (timer ? few : t->shots))
+		if (t->rt && (i == TMS_IRQ_WORK || i == TMS_NESTED))
+			continue;
+		if (READ_ONCE(h->hits) + READ_ONCE(h->elsewhere) < (timer ? few : t->shots))
 			return false;
 	}
 	return true;
@@ -377,6 +389,7 @@ int tms_interrupt_run(struct tms_interrupt *t)
 
 	memset(&tms, 0, sizeof(tms));
 	tms.t = t;
+	t->rt = IS_ENABLED(CONFIG_PREEMPT_RT);
 	/* Something that the task does not have open, and never all of it */
 	tms.soft_scopes = (~base & TMS_SCOPES) ?: TMS_NOFS | TMS_PIN;
 	hrtimer_setup(&tms.hard, tms_hard_hrtimer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);

@@ -128,6 +128,8 @@ gfp_t tms_request_gfp(u32 request)
 		return GFP_NOIO;
 	case TMS_REQ_ATOMIC:
 		return GFP_ATOMIC;
+	case TMS_REQ_NOWAIT:
+		return GFP_NOWAIT;
 	}
 	return 0;
 }

@@ -159,7 +159,11 @@ static bool tms_take_reserve(struct tms_reclaim *r, gfp_t gfp, struct tms_masks 
 		return false;
 	}
 	r->nomemalloc_null++;
+	if (r->bh_off)
+		local_bh_disable();
 	page = tms_alloc_page(gfp, &mask);
+	if (r->bh_off)
+		local_bh_enable();
 	tms_masks_add(used, mask);
 	if (!page) {
 		r->failed++;

@@ -2,10 +2,10 @@
 # The doors.  Everything else is in scripts/vmtest/.
 
 V := scripts/vmtest
-export J CONFIG SUITE KSRC ACCEL STEP WIP
+export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY
 
 .DEFAULT_GOAL := help
-.PHONY: run test shell tree refresh check clean help
+.PHONY: run test shell tree refresh check mutants clean help
 
 run: ## build the patched kernel, boot it, show what each scope does
 	@$(V)/run.sh
@@ -19,8 +19,10 @@ refresh: ## patches/ and the new files, regenerated from build/linux
 	@$(V)/refresh.sh
 check: ## the series' own checks, without booting; STEP=name runs one
 	@$(V)/check.sh
+mutants: ## break the kernel on purpose, one rule at a time: a test must notice; ONLY=name,name
+	@python3 -B $(V)/mutants.py
 clean: ## remove build products and results; build/linux stays
-	@rm -rf build/out build/run build/check
+	@rm -rf build/out build/run build/check build/mutants
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | expand -t 10
 	@echo

@@ -4,6 +4,9 @@
 # Builds what a guest needs from build/linux, in build/out/$CONFIG: the kernel,
 # the kselftest and its modules, the control modules, and the initramfs.
 # VMTEST_FRAGMENT=file replaces the configuration fragment.
+#
+# build.sh kernel: only the kernel again, after changes to its .c files; modules,
+# configuration and initramfs stay as the build before left them.
 
 set -o pipefail
 . "$(dirname "$0")/lib.sh" || exit 6
@@ -117,6 +120,11 @@ configure() {
 		"$SRC/scripts/kconfig/merge_config.sh" -m -O "$OUT" "$OUT/.config" "${fragments[@]}" &&
 		make "${args[@]}" olddefconfig
 }
+if [ "${1:-}" = kernel ]; then
+	[ -f "$OUT/initramfs.cpio" ] || die "$OUT was not built completely: run build.sh without arguments first"
+	run kernel make "${args[@]}" -j"$J" bzImage
+	exit 0
+fi
 run configuration configure
 check_config
 

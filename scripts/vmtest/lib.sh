@@ -4,7 +4,8 @@
 
 # shellcheck disable=SC3028 # dash has no BASH_SOURCE: there $0 is the script itself
 TOP=$(cd "$(dirname "${BASH_SOURCE:-$0}")/../.." && pwd -P) || exit 6
-BUILD=$TOP/build
+# make mutants has a build directory of its own, laid out like this one.
+BUILD=${VMTEST_BUILD:-$TOP/build}
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/memalloc-scope
 J=${J:-$(nproc)}
 CONFIG=${CONFIG:-default}

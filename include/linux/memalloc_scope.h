@@ -22,18 +22,21 @@
 
 static __always_inline memalloc_scope_t __memalloc_scope_get(void)
 {
-	/* Stable, as nobody else writes it. */
+	/* An interrupt may write it, but only what it then puts back. */
 	return data_race(current->memalloc_scope);
 }
 
 static __always_inline void __memalloc_scope_set(memalloc_scope_t scope)
 {
+	/* KCSAN: no other CPU writes it, and no interrupt leaves it changed. */
+	ASSERT_EXCLUSIVE_WRITER(current->memalloc_scope);
 	/* Remote readers want a name for a report: any value will do for them. */
 	data_race(current->memalloc_scope = scope);
 }
 
 gfp_t __current_gfp_context(gfp_t flags);
 const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size);
+void memalloc_scope_thread(memalloc_scope_t scope);
 
 /**
  * memalloc_scope_open - test whether current has any of some scopes open
@@ -66,6 +69,24 @@ static __always_inline bool memalloc_scope_active(memalloc_scope_t scope)
 {
 	return unlikely(memalloc_scope_open(scope)) &&
 		!(preempt_count() & (HARDIRQ_MASK | NMI_MASK));
+}
+
+/**
+ * current_memalloc_scope - the scopes that apply here
+ *
+ * What memalloc_scope_active() tests for, as a whole; for reports on a request
+ * that was made here.
+ *
+ * Context: Any context.
+ * Return: the scopes that an allocation made here is subject to: those of the
+ *         task or, in a softirq, those that its handlers have opened. None in
+ *         hard interrupts and NMIs.
+ */
+static inline memalloc_scope_t current_memalloc_scope(void)
+{
+	if (preempt_count() & (HARDIRQ_MASK | NMI_MASK))
+		return MEMALLOC_SCOPE_NONE;
+	return __memalloc_scope_get();
 }
 
 /**
@@ -283,6 +304,50 @@ static inline void memalloc_pin_restore(unsigned int flags)
 }
 
 /**
+ * memalloc_noio_thread - run a kernel thread in a noio scope, all its life
+ *
+ * As memalloc_noio_save(), for a kernel thread that serves I/O and does nothing
+ * else. See memalloc_scope_thread() for who may call this, and when.
+ *
+ * Context: Task context, in the function that the kernel thread was created
+ *          with. There is nothing to close.
+ */
+static inline void memalloc_noio_thread(void)
+{
+	memalloc_scope_thread(MEMALLOC_SCOPE_NOIO);
+}
+
+/**
+ * memalloc_nofs_thread - run a kernel thread in a nofs scope, all its life
+ *
+ * As memalloc_nofs_save(), for a kernel thread that file systems wait for. See
+ * memalloc_scope_thread() for who may call this, and when.
+ *
+ * Context: Task context, in the function that the kernel thread was created
+ *          with. There is nothing to close.
+ */
+static inline void memalloc_nofs_thread(void)
+{
+	memalloc_scope_thread(MEMALLOC_SCOPE_NOFS);
+}
+
+/**
+ * memalloc_noreclaim_thread - run a kernel thread in a noreclaim scope, all its life
+ *
+ * As memalloc_noreclaim_save(), for a kernel thread that reclaim itself waits
+ * for. All of what the thread allocates may come from the reserves, so what is
+ * said there about bounds goes for all that the thread ever does. See
+ * memalloc_scope_thread() for who may call this, and when.
+ *
+ * Context: Task context, in the function that the kernel thread was created
+ *          with. There is nothing to close.
+ */
+static inline void memalloc_noreclaim_thread(void)
+{
+	memalloc_scope_thread(MEMALLOC_SCOPE_NORECLAIM);
+}
+
+/**
  * memalloc_scope_borrow - run on top of a task without its scopes
  *
  * For softirqs, which borrow the task that they happen to interrupt: none of its
@@ -299,6 +364,19 @@ static __always_inline memalloc_scope_t memalloc_scope_borrow(void)
 
 	__memalloc_scope_set(MEMALLOC_SCOPE_NONE);
 	return scope;
+}
+
+/**
+ * memalloc_scope_clear - close whatever is open on top of a borrowed task
+ *
+ * Between two softirq handlers: one that forgets to close a scope must not have
+ * it apply to the next.
+ *
+ * Context: After memalloc_scope_borrow(), before memalloc_scope_give_back().
+ */
+static __always_inline void memalloc_scope_clear(void)
+{
+	__memalloc_scope_set(MEMALLOC_SCOPE_NONE);
 }
 
 /**
@@ -360,7 +438,9 @@ static inline bool memalloc_is_io_flusher(void)
  * @p: the task
  *
  * For reports only: unless @p is current or stopped, the answer may be outdated
- * when it arrives, and on a CPU that runs a softirq it is the softirq's.
+ * when it arrives, and on a CPU that runs a softirq it is the softirq's. No lock
+ * would change that, as the owner takes none: a byte is read in one piece, and
+ * any value that it has had can be named. So nothing may be decided on it.
  *
  * Context: Any context; the caller makes sure that @p does not go away.
  * Return: the scopes that @p had open at some moment during the call.

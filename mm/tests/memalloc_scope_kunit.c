@@ -6,10 +6,15 @@
  */
 #include <kunit/test.h>
 #include <linux/bitops.h>
+#include <linux/completion.h>
 #include <linux/gfp.h>
+#include <linux/hrtimer.h>
+#include <linux/kthread.h>
 #include <linux/memalloc_scope.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/task.h>
+#include <linux/workqueue.h>
 
 struct kind {
 	const char *name;
@@ -17,17 +22,21 @@ struct kind {
 	unsigned int (*save)(void);
 	void (*restore)(unsigned int flags);
 	bool (*active)(void);
+	void (*thread)(void);
 };
 
 static const struct kind kinds[] = {
 	{ "nofs", MEMALLOC_SCOPE_NOFS,
-	  memalloc_nofs_save, memalloc_nofs_restore, memalloc_nofs_active },
+	  memalloc_nofs_save, memalloc_nofs_restore, memalloc_nofs_active,
+	  memalloc_nofs_thread },
 	{ "noio", MEMALLOC_SCOPE_NOIO,
-	  memalloc_noio_save, memalloc_noio_restore, memalloc_noio_active },
+	  memalloc_noio_save, memalloc_noio_restore, memalloc_noio_active,
+	  memalloc_noio_thread },
 	{ "pin", MEMALLOC_SCOPE_PIN,
 	  memalloc_pin_save, memalloc_pin_restore, memalloc_pin_active },
 	{ "noreclaim", MEMALLOC_SCOPE_NORECLAIM,
-	  memalloc_noreclaim_save, memalloc_noreclaim_restore, memalloc_noreclaim_active },
+	  memalloc_noreclaim_save, memalloc_noreclaim_restore, memalloc_noreclaim_active,
+	  memalloc_noreclaim_thread },
 };
 
 #define NR_KINDS	ARRAY_SIZE(kinds)
@@ -312,6 +321,296 @@ static void new_task(struct kunit *test)
 	}
 }
 
+/* A kernel thread that one of the cases below starts */
+struct life {
+	const struct kind *kind;	/* what it opens for life, if any */
+	const struct kind *also;	/* and then, if any */
+	bool forget;			/* to close a pin scope */
+	struct completion ready;
+	memalloc_scope_t start, opened, again, nested, inner, both;
+	unsigned int cookie;
+	bool active;
+};
+
+static int live(void *data)
+{
+	struct life *l = data;
+	const struct kind *k = l->kind;
+
+	l->start = current->memalloc_scope;
+	if (k) {
+		k->thread();
+		l->opened = current->memalloc_scope;
+		l->active = k->active();
+		k->thread();
+		l->again = current->memalloc_scope;
+		l->cookie = k->save();
+		k->restore(l->cookie);
+		l->nested = current->memalloc_scope;
+		for (int i = 0; i < NR_KINDS; i++)
+			kinds[i].restore(kinds[i].save());
+		l->inner = current->memalloc_scope;
+	}
+	if (l->also) {
+		l->also->thread();
+		l->both = current->memalloc_scope;
+	}
+	if (l->forget)
+		memalloc_pin_save();
+	complete(&l->ready);
+
+	set_current_state(TASK_INTERRUPTIBLE);
+	while (!kthread_should_stop()) {
+		schedule();
+		set_current_state(TASK_INTERRUPTIBLE);
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+static struct task_struct *life_begin(struct kunit *test, struct life *l)
+{
+	struct task_struct *task;
+
+	init_completion(&l->ready);
+	task = kthread_run(live, l, "memalloc_scope_kunit");
+	if (IS_ERR(task)) {
+		KUNIT_FAIL(test, "no kernel thread: %pe", task);
+		return NULL;
+	}
+	get_task_struct(task);
+	wait_for_completion(&l->ready);
+	return task;
+}
+
+/* What it had open when it was gone */
+static memalloc_scope_t life_end(struct task_struct *task)
+{
+	memalloc_scope_t left = MEMALLOC_SCOPE_NONE;
+
+	if (task) {
+		kthread_stop(task);
+		left = task_memalloc_scope(task);
+		put_task_struct(task);
+	}
+	return left;
+}
+
+/*
+ * Red if: memalloc_scope_thread() opens nothing or gives a later save a cookie
+ * (opened in the record alone), or kthread_do_exit() does not close the scopes.
+ */
+static void thread(struct kunit *test)
+{
+	for (int i = 0; i < NR_KINDS; i++) {
+		const struct kind *k = &kinds[i];
+		struct task_struct *task, *bystander;
+		struct life l = { .kind = k }, other = { };
+		memalloc_scope_t left;
+
+		if (!k->thread)
+			continue;
+		task = life_begin(test, &l);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)current->memalloc_scope, 0, "%s", k->name);
+		bystander = life_begin(test, &other);
+		life_end(bystander);
+		left = life_end(task);
+		if (!task || !bystander)
+			return;
+
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)l.start, 0, "%s", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)l.opened, (__force u8)k->scope,
+				    "%s", k->name);
+		KUNIT_EXPECT_TRUE_MSG(test, l.active, "%s", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)l.again, (__force u8)k->scope,
+				    "%s, opened twice", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, l.cookie, 0, "%s", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)l.nested, (__force u8)k->scope,
+				    "%s, closed by a restore", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)l.inner, (__force u8)k->scope,
+				    "%s, after other kinds", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)other.start, 0,
+				    "started next to one with %s", k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)left, 0, "%s, still open in do_exit()",
+				    k->name);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u8)current->memalloc_scope, 0, "%s", k->name);
+	}
+}
+
+/* Red if: memalloc_scope_thread() overwrites the byte, or the record in struct kthread. */
+static void thread_opens_two(struct kunit *test)
+{
+	for (int a = 0; a < NR_KINDS; a++) {
+		for (int b = 0; b < NR_KINDS; b++) {
+			struct life l = { .kind = &kinds[a], .also = &kinds[b] };
+			struct task_struct *task;
+			memalloc_scope_t left;
+
+			if (a == b || !kinds[a].thread || !kinds[b].thread)
+				continue;
+			task = life_begin(test, &l);
+			left = life_end(task);
+			if (!task)
+				return;
+			KUNIT_EXPECT_TRUE_MSG(test, l.both == (kinds[a].scope | kinds[b].scope),
+					      "%s and %s: %#x open", kinds[a].name,
+					      kinds[b].name, (__force u8)l.both);
+			KUNIT_EXPECT_EQ_MSG(test, (__force u8)left, 0,
+					    "%s and %s, still open in do_exit()",
+					    kinds[a].name, kinds[b].name);
+		}
+	}
+}
+
+/* Red if: kthread_do_exit() clears the byte as a whole. */
+static void thread_forgets(struct kunit *test)
+{
+	struct life l = { .kind = &kinds[0], .forget = true };
+	struct task_struct *task = life_begin(test, &l);
+	memalloc_scope_t left = life_end(task);
+
+	if (task)
+		KUNIT_EXPECT_EQ(test, (__force u8)left, (__force u8)MEMALLOC_SCOPE_PIN);
+}
+
+/* A task or an interrupt that may not open a scope for life, and tries to */
+struct refused {
+	struct kunit *test;
+	struct work_struct work;
+	struct hrtimer timer;
+	bool fired;
+	struct completion done;
+	memalloc_scope_t start, after;
+};
+
+static void refused_task(struct refused *r)
+{
+	r->start = current->memalloc_scope;
+	kunit_warning_suppress(r->test) {
+		memalloc_noreclaim_thread();
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(r->test, 1);
+	}
+	r->after = current->memalloc_scope;
+	/* Spare whoever comes next the scope. */
+	__memalloc_scope_set(r->start);
+}
+
+static void refused_work(struct work_struct *work)
+{
+	refused_task(container_of(work, struct refused, work));
+}
+
+/* Red if: memalloc_scope_thread() does not look for PF_WQ_WORKER. */
+static void thread_of_workqueue(struct kunit *test)
+{
+	struct refused r = { .test = test };
+
+	INIT_WORK_ONSTACK(&r.work, refused_work);
+	schedule_work(&r.work);
+	flush_work(&r.work);
+	destroy_work_on_stack(&r.work);
+	KUNIT_EXPECT_EQ(test, (__force u8)r.after, (__force u8)r.start);
+}
+
+static enum hrtimer_restart refused_interrupt(struct hrtimer *timer)
+{
+	struct refused *r = container_of(timer, struct refused, timer);
+
+	memalloc_noreclaim_thread();
+	WRITE_ONCE(r->fired, true);
+	return HRTIMER_NORESTART;
+}
+
+/*
+ * The interrupted task is a kernel thread: that does not make it legal.
+ *
+ * Red if: memalloc_scope_thread() does not look at in_task().
+ */
+static void thread_in_interrupt(struct kunit *test)
+{
+	struct refused r = { };
+
+	hrtimer_setup_on_stack(&r.timer, refused_interrupt, CLOCK_MONOTONIC,
+			       HRTIMER_MODE_REL_PINNED_HARD);
+	kunit_warning_suppress(test) {
+		preempt_disable();
+		hrtimer_start(&r.timer, 0, HRTIMER_MODE_REL_PINNED_HARD);
+		while (!READ_ONCE(r.fired))
+			cpu_relax();
+		preempt_enable();
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	hrtimer_cancel(&r.timer);
+	destroy_hrtimer_on_stack(&r.timer);
+	KUNIT_EXPECT_EQ(test, (__force u8)current->memalloc_scope, 0);
+}
+
+#ifdef MODULE
+static void thread_of_user(struct kunit *test)
+{
+	kunit_skip(test, "modules cannot start a user thread");
+}
+
+static void kernel_thread_is_no_child(struct kunit *test)
+{
+	kunit_skip(test, "modules cannot fork a kernel thread themselves");
+}
+#else
+/* A sibling of the case's own thread: kthreadd reaps it, by ignoring it. */
+#define FORK_FLAGS	(CLONE_FILES | CLONE_PARENT)
+
+static int refused_user(void *data)
+{
+	struct refused *r = data;
+
+	refused_task(r);
+	kthread_complete_and_exit(&r->done, 0);
+}
+
+/* Red if: memalloc_scope_thread() does not ask for a kernel thread. */
+static void thread_of_user(struct kunit *test)
+{
+	struct refused r = { .test = test };
+	pid_t pid;
+
+	init_completion(&r.done);
+	pid = user_mode_thread(refused_user, &r, FORK_FLAGS);
+	KUNIT_ASSERT_GT(test, pid, 0);
+	wait_for_completion(&r.done);
+	KUNIT_EXPECT_EQ(test, (__force u8)r.after, (__force u8)r.start);
+}
+
+static int look_and_exit(void *data)
+{
+	struct life *l = data;
+
+	l->start = current->memalloc_scope;
+	kthread_complete_and_exit(&l->ready, 0);
+}
+
+/*
+ * kthread_create() leaves it to kthreadd to fork, which never has a scope open.
+ * Fork here instead, with everything open that there is.
+ *
+ * Red if: copy_process() does not call memalloc_scope_fork(), or that does not
+ * look for PF_KTHREAD.
+ */
+static void kernel_thread_is_no_child(struct kunit *test)
+{
+	unsigned int cookies[NR_KINDS];
+	struct life l = { };
+	pid_t pid;
+
+	init_completion(&l.ready);
+	open_set(NR_SETS - 1, cookies);
+	pid = kernel_thread(look_and_exit, &l, "memalloc_scope_kunit", FORK_FLAGS);
+	close_set(cookies);
+	KUNIT_ASSERT_GT(test, pid, 0);
+	wait_for_completion(&l.ready);
+	KUNIT_EXPECT_EQ(test, (__force u8)l.start, 0);
+}
+#endif
+
 static void names(struct kunit *test)
 {
 	const memalloc_scope_t all = (__force memalloc_scope_t)0xff;
@@ -339,6 +638,13 @@ static struct kunit_case memalloc_scope_cases[] = {
 	KUNIT_CASE(random_walk),
 	KUNIT_CASE(borrow),
 	KUNIT_CASE(new_task),
+	KUNIT_CASE(kernel_thread_is_no_child),
+	KUNIT_CASE(thread),
+	KUNIT_CASE(thread_opens_two),
+	KUNIT_CASE(thread_forgets),
+	KUNIT_CASE(thread_of_workqueue),
+	KUNIT_CASE(thread_in_interrupt),
+	KUNIT_CASE(thread_of_user),
 	KUNIT_CASE(names),
 	{}
 };

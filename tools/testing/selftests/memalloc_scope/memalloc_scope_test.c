@@ -21,79 +21,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
-#include "tms.h"
+#include "tms_harness.h"
+#include "tms_task.h"
 
 /* Bits of the flags word in /proc/PID/stat that once stood for scopes */
 #define OLD_PF_SCOPES	(0x00000800 | 0x00040000 | 0x00080000 | 0x10000000)
 
 #define EXEC_ARG	"--exit-with-io-flusher"
-
-/* Skips or fails the test if there is no device, according to what is wrong. */
-static int open_device(struct __test_metadata *_metadata)
-{
-	const char *why;
-	bool broken;
-	int fd;
-
-	fd = tms_device(&why, &broken);
-	if (fd < 0 && !broken)
-		SKIP(return -1, "%s", why);
-	EXPECT_LE(0, fd)
-		TH_LOG("%s", why);
-	return fd;
-}
-
-static int set_io_flusher(unsigned long on)
-{
-	return prctl(PR_SET_IO_FLUSHER, on, 0, 0, 0);
-}
-
-static int get_io_flusher(void)
-{
-	return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0);
-}
-
-/* Exit status of a child, or -1 */
-static int reap(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
-}
-
-/* The value of "name:\t" in /proc/self/status, or NULL */
-static char *status_line(const char *name, char *buf, size_t size)
-{
-	char *found = NULL;
-	size_t len = strlen(name);
-	FILE *f = fopen("/proc/self/status", "r");
-
-	while (f && !found && fgets(buf, size, f)) {
-		buf[strcspn(buf, "\n")] = '\0';
-		if (!strncmp(buf, name, len) && !strncmp(buf + len, ":\t", 2))
-			found = buf + len + 2;
-	}
-	if (f)
-		fclose(f);
-	return found;
-}
-
-/* The flags word of /proc/self/stat; ~0 if it cannot be read */
-static unsigned long stat_flags(void)
-{
-	unsigned long flags = ~0UL;
-	FILE *f = fopen("/proc/self/stat", "r");
-
-	/* The program's own name holds neither blanks nor parentheses. */
-	if (f && fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
-		flags = ~0UL;
-	if (f)
-		fclose(f);
-	return flags;
-}
 
 /* A task with scopes open: by the module for the length of a call, or for good */
 FIXTURE(scope) {
@@ -193,7 +127,8 @@ TEST_F_TIMEOUT(scope, direct_reclaim, 180)
 /*
  * Red if: vmalloc's page tables do not get the restrictions of the request, that
  * is memalloc_apply_gfp_scope() in mm/vmalloc.c returns 0 (io_flusher and the
- * scopes apply to them anyway), or the page allocator does not fold.
+ * scopes apply to them anyway), or keep them once it returns, or the page
+ * allocator does not fold.
  */
 TEST_F(scope, vmalloc)
 {
@@ -213,6 +148,7 @@ TEST_F(scope, vmalloc)
 		EXPECT_LT(0, a.used.count);
 		EXPECT_EQ(tms_expect(self->in_force, a.asked) & bits, a.used.any & bits)
 			TH_LOG("asked for %s, a page with %s", a.asked_text, a.used.text);
+		EXPECT_EQ(0, a.left_open);
 	}
 }
 
@@ -233,10 +169,28 @@ TEST_F(scope, percpu)
 	}
 }
 
+/* Red if: filemap_release_folio() in mm/filemap.c does not fold. */
+TEST_F(scope, release_folio)
+{
+	for (int request = 0; request < TMS_REQ_MAX; request++) {
+		char why[TMS_WHY] = "";
+		struct tms_alloc a = {
+			.scopes = variant->scopes,
+			.request = request,
+			.allocator = TMS_RELEASE_FOLIO,
+		};
+
+		ASSERT_EQ(0, ioctl(self->fd, TMS_IOC_ALLOC, &a));
+		EXPECT_TRUE(tms_judge_seen(&a.used, tms_expect(self->in_force, a.asked), why))
+			TH_LOG("asked for %s: %s", a.asked_text, why);
+	}
+}
+
 /*
- * Red if: handle_softirqs() does not call memalloc_scope_borrow() (entry) or
- * memalloc_scope_give_back() (leaks), or __current_gfp_context() and
- * memalloc_scope_active() do not look at preempt_count() (hardirqs).
+ * Red if: handle_softirqs() does not call memalloc_scope_borrow() or
+ * memalloc_scope_clear() (entry) or memalloc_scope_give_back() (leaks), or
+ * __current_gfp_context() and memalloc_scope_active() do not look at
+ * preempt_count() (hardirqs).
  */
 TEST_F_TIMEOUT(scope, interrupts, 90)
 {
@@ -268,9 +222,11 @@ TEST_F_TIMEOUT(scope, interrupts, 90)
 }
 
 /*
- * Red if: a kernel thread took over the scopes of whoever asked for it. As it is
- * kthreadd that forks it, breaking memalloc_scope_fork() does not do that; to see
- * its PF_KTHREAD branch at work, take it out and make kthreadd an I/O flusher.
+ * What a kernel thread gets from the task that forks it, kthreadd, is tested by
+ * KUnit: kernel_thread_is_no_child. This is about the task that asked for it.
+ *
+ * Red if: __kthread_create_on_node() in kernel/kthread.c hands the scopes of its
+ * caller to the thread, in struct kthread_create_info.
  */
 TEST_F(scope, kernel_thread)
 {
@@ -316,8 +272,8 @@ TEST_F(scope, fork)
 	EXPECT_EQ(0, ioctl(self->fd, TMS_IOC_QUERY, &q));
 	EXPECT_EQ(self->in_force, q.open);
 	EXPECT_EQ(tms_expect_active(self->in_force), q.active);
-	EXPECT_EQ(0, stat_flags() & OLD_PF_SCOPES);
-	shown = status_line("MemallocScope", line, sizeof(line));
+	EXPECT_EQ(0, task_flags(0) & OLD_PF_SCOPES);
+	shown = task_status(0, "MemallocScope", line, sizeof(line));
 	EXPECT_NE(NULL, shown);
 	if (shown)
 		EXPECT_STREQ(tms_names(names, self->in_force), shown);
@@ -348,26 +304,77 @@ TEST_F(scope, fork)
 }
 
 /*
- * As network receive does in threaded NAPI and in busy polling.
+ * A thread that runs in a scope for life has it whenever one looks.
  *
- * Red if: __gfp_pfmemalloc_flags() in mm/page_alloc.c asks in_interrupt() before
- * it asks for the scope.
+ * Red if: kswapd() in mm/vmscan.c does not call memalloc_noreclaim_thread(), or
+ * memalloc_scope_thread() in kernel/kthread.c refuses.
  */
-TEST(reserves_bh_off)
+TEST(kswapd)
+{
+	char line[256], *shown = NULL;
+	pid_t pid = find_process("kswapd0");
+
+	if (!pid)
+		SKIP(return, "no kswapd0: not in this PID namespace");
+
+	/* A softirq on top of it would show its own scopes: none. */
+	for (int i = 0; i < 100; i++) {
+		shown = task_status(pid, "MemallocScope", line, sizeof(line));
+		if (shown && !strcmp(shown, "noreclaim"))
+			break;
+		usleep(10000);
+	}
+	ASSERT_NE(NULL, shown);
+	EXPECT_STREQ("noreclaim", shown);
+}
+
+/* Who has the reserves inside noreclaim */
+FIXTURE(reserves) {
+	int fd;
+};
+
+FIXTURE_VARIANT(reserves) {
+	__u32 where;
+};
+
+/* As network receive does in threaded NAPI and in busy polling */
+FIXTURE_VARIANT_ADD(reserves, bh_off) {
+	.where = TMS_BH_OFF,
+};
+
+FIXTURE_VARIANT_ADD(reserves, hardirq) {
+	.where = TMS_IN_HARDIRQ,
+};
+
+FIXTURE_SETUP(reserves)
+{
+	self->fd = open_device(_metadata);
+}
+
+FIXTURE_TEARDOWN(reserves)
+{
+	close(self->fd);
+}
+
+/*
+ * Red if: __gfp_pfmemalloc_flags() in mm/page_alloc.c asks in_interrupt() before
+ * it asks for the scope (bh_off), or asks for the scope with
+ * memalloc_scope_open() (hardirq).
+ */
+TEST_F_TIMEOUT(reserves, noreclaim, 90)
 {
 	char why[TMS_WHY] = "";
 	struct tms_reclaim r = {
 		.scopes = TMS_NORECLAIM,
 		.request = TMS_REQ_NOWAIT,
-		.bh_off = 1,
+		.where = variant->where,
 	};
-	int fd;
+	int err;
 
-	fd = open_device(_metadata);
-	if (fd < 0)
-		return;
-	EXPECT_EQ(0, tms_reclaim(fd, &r));
-	close(fd);
+	err = tms_reclaim(self->fd, &r);
+	if (err && errno == EOPNOTSUPP)
+		SKIP(return, "hardirqs that may allocate: there are none on PREEMPT_RT");
+	ASSERT_EQ(0, err);
 	if (!r.is_short && !r.oom)
 		SKIP(return, "memory could not be made short: needs less than %u MB", r.max_mb);
 	EXPECT_TRUE(tms_judge_reclaim(&r, TMS_NORECLAIM, why))
@@ -460,7 +467,7 @@ FIXTURE_TEARDOWN(memcg)
 /*
  * Red if: try_to_free_mem_cgroup_pages() in mm/vmscan.c does not fold (objects are
  * charged with the mask as asked, so it matters here), or try_charge_memcg()
- * does not let noreclaim pass by force.
+ * does not let noreclaim pass by force, or lets a hardirq on top of it do so.
  */
 TEST_F_TIMEOUT(memcg, reclaim, 60)
 {
@@ -478,8 +485,10 @@ TEST_F_TIMEOUT(memcg, reclaim, 60)
 
 		if (request == TMS_REQ_HIGHUSER_MOVABLE)
 			continue;
-		if (variant->scopes & TMS_NORECLAIM)
+		if (variant->scopes & TMS_NORECLAIM) {
 			m.max_objects = 3072;	/* 12 MB */
+			m.irq_objects = 64;
+		}
 		ASSERT_EQ(0, write_file(self->dir, "cgroup.procs", "0"));
 		if (variant->io_flusher)
 			set_io_flusher(1);
@@ -493,6 +502,9 @@ TEST_F_TIMEOUT(memcg, reclaim, 60)
 			EXPECT_EQ(0, m.reclaim.count);
 			EXPECT_EQ(0, m.failed);
 			EXPECT_EQ(m.max_objects, m.objects);
+			EXPECT_EQ(0, m.irq_charged)
+				TH_LOG("a hardirq used what noreclaim allows the task");
+			EXPECT_EQ(m.irq_objects, m.irq_failed);
 			continue;
 		}
 		want = tms_expect(variant->scopes | (variant->io_flusher ? TMS_IO_FLUSHER : 0),
@@ -564,19 +576,19 @@ TEST_F(io_flusher, round_trip)
 {
 	char line[256];
 
-	EXPECT_STREQ("none", status_line("MemallocScope", line, sizeof(line)) ?: "(missing)");
+	EXPECT_STREQ("none", task_status(0, "MemallocScope", line, sizeof(line)) ?: "(missing)");
 	for (int i = 0; i < 2; i++) {
 		EXPECT_EQ(0, set_io_flusher(1));
 		EXPECT_EQ(1, get_io_flusher());
 		EXPECT_STREQ("io_flusher",
-			     status_line("MemallocScope", line, sizeof(line)) ?: "(missing)");
-		EXPECT_EQ(0, stat_flags() & OLD_PF_SCOPES);
+			     task_status(0, "MemallocScope", line, sizeof(line)) ?: "(missing)");
+		EXPECT_EQ(0, task_flags(0) & OLD_PF_SCOPES);
 	}
 	for (int i = 0; i < 2; i++) {
 		EXPECT_EQ(0, set_io_flusher(0));
 		EXPECT_EQ(0, get_io_flusher());
 		EXPECT_STREQ("none",
-			     status_line("MemallocScope", line, sizeof(line)) ?: "(missing)");
+			     task_status(0, "MemallocScope", line, sizeof(line)) ?: "(missing)");
 	}
 }
 

@@ -212,9 +212,16 @@ bool tms_judge_reclaim(const struct tms_reclaim *r, __u32 scopes, char *why)
 			 (unsigned long long)r->reclaim.count);
 		return false;
 	}
-	if (scopes & TMS_NORECLAIM &&
-	    (r->asked & TMS_GFP_DIRECT_RECLAIM || r->bh_off) &&
-	    (!r->reserve_pages || !r->nomemalloc_null)) {
+	if (r->where == TMS_IN_HARDIRQ) {
+		if (!r->failed || r->reserve_pages) {
+			snprintf(why, TMS_WHY, "hardirq: %llu pages of the reserves, %llu refused",
+				 (unsigned long long)r->reserve_pages,
+				 (unsigned long long)r->failed);
+			return false;
+		}
+	} else if (scopes & TMS_NORECLAIM &&
+		   (r->asked & TMS_GFP_DIRECT_RECLAIM || r->where == TMS_BH_OFF) &&
+		   (!r->reserve_pages || !r->nomemalloc_null)) {
 		snprintf(why, TMS_WHY, "reserves: %llu pages, __GFP_NOMEMALLOC refused %llu times",
 			 (unsigned long long)r->reserve_pages,
 			 (unsigned long long)r->nomemalloc_null);

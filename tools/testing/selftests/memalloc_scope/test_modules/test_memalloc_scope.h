@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What user space asks of the test_memalloc_scope module: ioctls of
- * /dev/test_memalloc_scope. Everything runs in the context of the calling task.
+ * /dev/test_memalloc_scope. Everything runs in the context of the calling task, or
+ * in that of the io_uring worker that gets it as IORING_OP_URING_CMD: the ioctl in
+ * sqe->cmd_op, the address of its argument in sqe->cmd.
  *
  * Scopes and gfp masks have numbers of their own here, as those of the kernel
  * are no business of user space and change at will.
@@ -59,6 +61,14 @@ struct tms_query {
 	__u32 active;
 };
 
+enum tms_where {
+	TMS_IN_TASK,
+	TMS_BH_OFF,		/* in the task, with softirqs disabled */
+	TMS_IN_SOFTIRQ,		/* on top of the task */
+	TMS_IN_HARDIRQ,		/* likewise; EOPNOTSUPP on PREEMPT_RT */
+	TMS_WHERES,
+};
+
 /*
  * Make memory short, open scopes, allocate pages until direct reclaim on behalf
  * of the caller has called the shrinker of the module often enough.
@@ -70,7 +80,7 @@ struct tms_reclaim {
 	__u32 calls;		/* of the shrinker */
 	__u32 max_ms;
 	__u32 max_mb;		/* do nothing if more than that is available */
-	__u32 bh_off;		/* noreclaim only: with softirqs disabled */
+	__u32 where;		/* not in a softirq; noreclaim only, unless in the task */
 	/* out */
 	__u32 is_short;		/* memory was short */
 	__u32 oom;		/* somebody ran into OOM, and was helped out */
@@ -94,21 +104,27 @@ struct tms_memcg {
 	__u32 request;
 	__u32 calls;
 	__u32 max_objects;	/* of a page each */
+	__u32 irq_objects;	/* then, GFP_NOWAIT, in a hardirq on top of the scopes */
 	/* out */
 	__u32 asked;
-	__u32 pad;
 	char asked_text[TMS_TEXT];
 	struct tms_seen reclaim;
 	__u64 objects;
 	__u64 failed;
+	__u64 irq_charged;
+	__u64 irq_failed;
 };
 
 enum tms_allocator {
 	TMS_ALLOC_VMALLOC,	/* seen: every page that it asked for */
 	TMS_ALLOC_PERCPU,	/* seen: the mask that it works with */
+	TMS_ALLOC_PAGE,		/* seen: movable for each page from ZONE_MOVABLE */
+	TMS_ALLOC_BULK,		/* the same */
+	TMS_ALLOC_CONTIG,	/* the same */
+	TMS_RELEASE_FOLIO,	/* allocates nothing; seen: what ->release_folio() is told */
 };
 
-/* Allocate by another way than the page allocator's front door */
+/* Other ways for a gfp mask than the page allocator's front door */
 struct tms_alloc {
 	/* in */
 	__u32 scopes;
@@ -116,6 +132,8 @@ struct tms_alloc {
 	__u32 allocator;	/* enum tms_allocator */
 	/* out */
 	__u32 asked;
+	__u32 left_open;	/* scopes: must be none */
+	__u32 pad;
 	char asked_text[TMS_TEXT];
 	struct tms_seen used;
 };
@@ -174,6 +192,18 @@ struct tms_child {
 	__u32 any;		/* out, TMS_IOC_NEWTASK: what any of them had open */
 };
 
+/* Allocate until a request fails, and the kernel reports it */
+struct tms_fail {
+	/* in */
+	__u32 scopes;		/* of the task */
+	__u32 where;		/* enum tms_where */
+	__u32 own;		/* scopes that the interrupt opens itself */
+	__u32 max_blocks;	/* of the largest size: give up after that */
+	/* out */
+	__u32 failed;		/* 1 if a request was refused */
+	__u32 blocks;		/* obtained before that */
+};
+
 #define TMS_IOC_QUERY		_IOR('~', 0x70, struct tms_query)
 #define TMS_IOC_RECLAIM		_IOWR('~', 0x71, struct tms_reclaim)
 #define TMS_IOC_MEMCG		_IOWR('~', 0x72, struct tms_memcg)
@@ -187,5 +217,9 @@ struct tms_child {
 #define TMS_IOC_LEAK_OPEN	_IO('~', 0x76)	/* argument: scopes */
 #define TMS_IOC_LEAK_CLOSE	_IO('~', 0x77)
 #define TMS_IOC_NEWTASK		_IOR('~', 0x78, struct tms_child)
+#define TMS_IOC_FAIL		_IOWR('~', 0x79, struct tms_fail)
+/* Sleep, uninterruptible, with scopes open; until woken, or for a minute. */
+#define TMS_IOC_SLEEP		_IO('~', 0x7a)	/* argument: scopes */
+#define TMS_IOC_WAKE		_IO('~', 0x7f)
 
 #endif /* _TEST_MEMALLOC_SCOPE_H */

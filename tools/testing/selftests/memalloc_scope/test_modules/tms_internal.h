@@ -8,11 +8,15 @@
 
 #include "test_memalloc_scope.h"
 
+struct sock;
+
 /*
  * The module's requests may fail, quietly. Neither flag has a part in what is
  * tested; both are left out of the texts.
  */
 #define TMS_GFP_ALWAYS	(__GFP_NORETRY | __GFP_NOWARN)
+/* All bits that a scope could take away; legal in any context */
+#define TMS_GFP_PROBE	(GFP_NOWAIT | __GFP_IO | __GFP_FS | __GFP_MOVABLE | TMS_GFP_ALWAYS)
 
 /* gfp masks being collected */
 struct tms_masks {
@@ -23,6 +27,11 @@ struct tms_masks {
 /* The public save functions, one cookie for each */
 struct tms_cookies {
 	unsigned int nofs, noio, pin, noreclaim;
+};
+
+/* Two UDP sockets; what goes into one comes out of the other. */
+struct tms_sockets {
+	struct socket *tx, *rx;
 };
 
 /* The task whose run it is, or NULL. All other tasks are left alone. */
@@ -43,6 +52,12 @@ void tms_masks_report(struct tms_seen *to, const struct tms_masks *m, gfp_t aske
 
 struct page *tms_alloc_page(gfp_t gfp, gfp_t *used);
 
+/* Collect all of tms_task's requests in task context, if set */
+extern struct tms_masks *tms_all_pages;
+extern struct tms_masks *tms_all_percpu;
+
+int tms_alloc_run(struct tms_alloc *a);
+
 int tms_reclaim_init(void);
 void tms_reclaim_exit(void);
 int tms_reclaim_run(struct tms_reclaim *r);
@@ -54,5 +69,15 @@ int tms_memcg_run(struct tms_memcg *m);
 int tms_interrupt_init(void);
 void tms_interrupt_exit(void);
 int tms_interrupt_run(struct tms_interrupt *t);
+
+int tms_fail_run(struct tms_fail *f);
+long tms_sleep(unsigned long scopes);
+long tms_wake(void);
+
+gfp_t tms_expect_gfp(u32 scopes, gfp_t gfp);
+u32 tms_expect_active(u32 scopes);
+int tms_open_sockets(struct tms_sockets *net, void (*data_ready)(struct sock *sk));
+void tms_close_sockets(struct tms_sockets *net);
+int tms_send(struct tms_sockets *net);
 
 #endif /* _TMS_INTERNAL_H */

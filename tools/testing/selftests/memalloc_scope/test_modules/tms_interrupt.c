@@ -22,8 +22,6 @@
 #include "tms_internal.h"
 
 #define TMS_TIMERS	8
-/* All bits that a scope could take away; legal in any context */
-#define TMS_GFP_PROBE	(GFP_NOWAIT | __GFP_IO | __GFP_FS | __GFP_MOVABLE | TMS_GFP_ALWAYS)
 
 /*
  * State of the one run there can be. Written by the task and by interrupts on
@@ -35,7 +33,7 @@ static struct tms_interrupt_state {
 	struct irq_work irq_work;
 	struct timer_list timers[TMS_TIMERS];
 	struct work_struct bh;
-	struct socket *tx, *rx;
+	struct tms_sockets net;
 	int cpu;
 	/* what handlers open */
 	u32 soft_scopes;
@@ -44,10 +42,12 @@ static struct tms_interrupt_state {
 	/* steps of the task */
 	unsigned long beat;
 	/*
-	 * What a softirq handler left open on purpose, and when. The next one may
-	 * run in the same go and find it, unless the task has run in between.
+	 * What a shot left open on purpose, and when. The next one of its kind may
+	 * be called by the same softirq handler and find it: never one of another
+	 * kind, nor one after the task has run.
 	 */
 	u32 left;
+	enum tms_kind left_kind;
 	struct tms_cookies left_cookies;
 	unsigned long left_beat;
 	unsigned long shots;
@@ -69,11 +69,9 @@ static void tms_bad(struct tms_hits *h, u32 rule, u32 got, u32 want)
 	h->bad[rule]++;
 }
 
-/* What the rules say about TMS_GFP_PROBE and about the queries */
-static gfp_t tms_expect_gfp(u32 scopes)
+/* What the rules say about a request and about the queries inside @scopes */
+gfp_t tms_expect_gfp(u32 scopes, gfp_t gfp)
 {
-	gfp_t gfp = TMS_GFP_PROBE;
-
 	if (scopes & (TMS_NOFS | TMS_NOIO | TMS_IO_FLUSHER))
 		gfp &= ~__GFP_FS;
 	if (scopes & (TMS_NOIO | TMS_IO_FLUSHER))
@@ -83,7 +81,7 @@ static gfp_t tms_expect_gfp(u32 scopes)
 	return gfp;
 }
 
-static u32 tms_expect_active(u32 scopes)
+u32 tms_expect_active(u32 scopes)
 {
 	u32 active = scopes & TMS_SCOPES;
 
@@ -100,7 +98,7 @@ static void tms_check(struct tms_hits *h, u32 scopes)
 	tms_bad(h, TMS_RULE_QUERY, tms_active(), tms_expect_active(scopes));
 	tms_bad(h, TMS_RULE_FOLD,
 		tms_gfp(current_gfp_context(TMS_GFP_PROBE), TMS_GFP_PROBE),
-		tms_gfp(tms_expect_gfp(scopes), TMS_GFP_PROBE));
+		tms_gfp(tms_expect_gfp(scopes, TMS_GFP_PROBE), TMS_GFP_PROBE));
 }
 
 static void tms_check_page(struct tms_hits *h, u32 scopes)
@@ -112,7 +110,7 @@ static void tms_check_page(struct tms_hits *h, u32 scopes)
 	if (!page)
 		return;
 	tms_bad(h, TMS_RULE_USED, tms_gfp(used, TMS_GFP_PROBE),
-		tms_gfp(tms_expect_gfp(scopes), TMS_GFP_PROBE));
+		tms_gfp(tms_expect_gfp(scopes, TMS_GFP_PROBE), TMS_GFP_PROBE));
 	__free_page(page);
 }
 
@@ -121,6 +119,7 @@ static bool tms_hard_shot(enum tms_kind kind, bool allocate)
 {
 	bool nested = in_serving_softirq();
 	struct tms_hits *h = &tms.t->kind[nested ? TMS_NESTED : kind];
+	struct tms_cookies c;
 	u32 raw = tms_own();
 
 	/* Counts only if there is something that must not apply in here. */
@@ -132,6 +131,12 @@ static bool tms_hard_shot(enum tms_kind kind, bool allocate)
 	tms_check(h, 0);
 	if (allocate)
 		tms_check_page(h, 0);
+	/* What it opens itself does not apply either, and leaves no trace. */
+	tms_open(&c, TMS_SCOPES);
+	tms_check(h, 0);
+	if (allocate)
+		tms_check_page(h, 0);
+	tms_close(&c);
 	tms_bad(h, TMS_RULE_ENTRY, tms_own(), raw);
 	h->hits++;
 	return !nested;
@@ -176,8 +181,9 @@ static void tms_soft_shot(enum tms_kind kind)
 		return;
 	}
 
-	if (tms.left && tms.left == entry && tms.left_beat == READ_ONCE(tms.beat)) {
-		/* Left by the handler before in the same go: tidy up. */
+	if (tms.left && tms.left == entry && tms.left_kind == kind &&
+	    tms.left_beat == READ_ONCE(tms.beat)) {
+		/* Left by the shot before in the same handler: tidy up. */
 		tms_close(&tms.left_cookies);
 		entry = tms_own();
 	}
@@ -201,8 +207,12 @@ static void tms_soft_shot(enum tms_kind kind)
 		memalloc_noreclaim_restore(c.noreclaim);
 		c.noreclaim = 0;
 		tms.left = tms_own();
+		tms.left_kind = kind;
 		tms.left_cookies = c;
 		tms.left_beat = READ_ONCE(tms.beat);
+		/* Nor may it reach the next handler in the same run: have one. */
+		if (!tms.stop && tms.t->kind[TMS_BH].hits < tms.t->shots)
+			queue_work_on(tms.cpu, tms_wq, &tms.bh);
 	} else {
 		tms_close(&c);
 	}
@@ -230,54 +240,55 @@ static void tms_data_ready(struct sock *sk)
 	tms_soft_shot(TMS_NET_RX);
 }
 
-static void tms_close_sockets(void)
+void tms_close_sockets(struct tms_sockets *net)
 {
-	if (tms.tx)
-		sock_release(tms.tx);
-	if (tms.rx)
-		sock_release(tms.rx);
-	tms.tx = NULL;
-	tms.rx = NULL;
+	if (net->tx)
+		sock_release(net->tx);
+	if (net->rx)
+		sock_release(net->rx);
+	*net = (struct tms_sockets){ };
 }
 
-/* Two UDP sockets on the loopback of the caller's namespace */
-static int tms_open_sockets(struct net *net)
+/* On the loopback of current's namespace; what arrives calls @data_ready. */
+int tms_open_sockets(struct tms_sockets *net, void (*data_ready)(struct sock *sk))
 {
 	struct sockaddr_in addr = {
 		.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
+	struct net *ns = current->nsproxy->net_ns;
 	struct sock *sk;
 	int err;
 
-	err = sock_create_kern(net, AF_INET, SOCK_DGRAM, IPPROTO_UDP, &tms.rx);
+	*net = (struct tms_sockets){ };
+	err = sock_create_kern(ns, AF_INET, SOCK_DGRAM, IPPROTO_UDP, &net->rx);
 	if (err)
 		return err;
-	err = kernel_bind(tms.rx, (struct sockaddr_unsized *)&addr, sizeof(addr));
+	err = kernel_bind(net->rx, (struct sockaddr_unsized *)&addr, sizeof(addr));
 	if (err)
 		goto close;
-	err = kernel_getsockname(tms.rx, (struct sockaddr *)&addr);
+	err = kernel_getsockname(net->rx, (struct sockaddr *)&addr);
 	if (err < 0)
 		goto close;
-	err = sock_create_kern(net, AF_INET, SOCK_DGRAM, IPPROTO_UDP, &tms.tx);
+	err = sock_create_kern(ns, AF_INET, SOCK_DGRAM, IPPROTO_UDP, &net->tx);
 	if (err)
 		goto close;
-	err = kernel_connect(tms.tx, (struct sockaddr_unsized *)&addr, sizeof(addr), 0);
+	err = kernel_connect(net->tx, (struct sockaddr_unsized *)&addr, sizeof(addr), 0);
 	if (err)
 		goto close;
 
-	sk = tms.rx->sk;
+	sk = net->rx->sk;
 	write_lock_bh(&sk->sk_callback_lock);
-	sk->sk_data_ready = tms_data_ready;
+	sk->sk_data_ready = data_ready;
 	write_unlock_bh(&sk->sk_callback_lock);
 	return 0;
 close:
-	tms_close_sockets();
+	tms_close_sockets(net);
 	return err;
 }
 
 /* Sending runs the receive softirq on the way back to the caller. */
-static int tms_send(void)
+int tms_send(struct tms_sockets *net)
 {
 	struct msghdr msg = { .msg_flags = MSG_DONTWAIT };
 	char data[64] = { };
@@ -285,13 +296,13 @@ static int tms_send(void)
 	int ret;
 
 	vec = (struct kvec){ .iov_base = data, .iov_len = sizeof(data) };
-	ret = kernel_sendmsg(tms.tx, &msg, &vec, 1, sizeof(data));
+	ret = kernel_sendmsg(net->tx, &msg, &vec, 1, sizeof(data));
 	if (ret < 0)
 		return ret;
 	do {
 		msg = (struct msghdr){ };
 		vec = (struct kvec){ .iov_base = data, .iov_len = sizeof(data) };
-		ret = kernel_recvmsg(tms.rx, &msg, &vec, 1, sizeof(data), MSG_DONTWAIT);
+		ret = kernel_recvmsg(net->rx, &msg, &vec, 1, sizeof(data), MSG_DONTWAIT);
 	} while (ret > 0);
 	return 0;
 }
@@ -371,7 +382,7 @@ static void tms_spin(struct tms_interrupt *t, u32 base, u32 extra, ktime_t start
 				mod_timer(&tms.timers[i], jiffies + 1);
 		}
 		if (!t->net_error && t->kind[TMS_NET_RX].hits < t->shots)
-			t->net_error = -tms_send();
+			t->net_error = -tms_send(&tms.net);
 		if (t->kind[TMS_IRQ_WORK].hits < t->shots || t->kind[TMS_BH].hits < t->shots)
 			irq_work_queue(&tms.irq_work);
 		for (int i = 0; i < 64; i++)
@@ -399,7 +410,7 @@ int tms_interrupt_run(struct tms_interrupt *t)
 		timer_setup(&tms.timers[i], tms_timer, TIMER_PINNED);
 	init_irq_work(&tms.irq_work, tms_irq_work);
 	INIT_WORK(&tms.bh, tms_bh);
-	t->net_error = -tms_open_sockets(current->nsproxy->net_ns);
+	t->net_error = -tms_open_sockets(&tms.net, tms_data_ready);
 
 	migrate_disable();
 	tms.cpu = smp_processor_id();
@@ -419,7 +430,7 @@ int tms_interrupt_run(struct tms_interrupt *t)
 	irq_work_sync(&tms.irq_work);
 	migrate_enable();
 
-	tms_close_sockets();
+	tms_close_sockets(&tms.net);
 	t->ms = ktime_ms_delta(ktime_get(), start);
 	return signal_pending(current) ? -EINTR : 0;
 }

@@ -7,19 +7,19 @@
 
 #include <linux/completion.h>
 #include <linux/fs.h>
+#include <linux/io_uring/cmd.h>
 #include <linux/kthread.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/percpu.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
-#include <linux/vmalloc.h>
 
 #include "tms_internal.h"
+#include "tms_stress.h"
 
 struct task_struct *tms_task;
 
@@ -38,8 +38,8 @@ static struct tms_last {
 } tms_last[3];
 
 /* Collects all of tms_task's requests in task context, if set */
-static struct tms_masks *tms_all_pages;
-static struct tms_masks *tms_all_percpu;
+struct tms_masks *tms_all_pages;
+struct tms_masks *tms_all_percpu;
 
 /* Children of the task that keeps scopes open in user space */
 static struct task_struct *tms_parent;
@@ -190,7 +190,8 @@ static void tms_page_alloc(void *data, struct page *page, unsigned int order,
 {
 	struct tms_last *last;
 
-	if (current != tms_task || in_nmi())
+	tms_stress_page_alloc(page, gfp);
+	if (current != READ_ONCE(tms_task) || in_nmi())
 		return;
 	last = &tms_last[in_hardirq() ? 2 : in_serving_softirq() ? 1 : 0];
 	last->page = page;
@@ -205,13 +206,14 @@ static void tms_percpu_alloc(void *data, unsigned long call_site, bool reserved,
 			     void *base_addr, int off, void __percpu *ptr,
 			     size_t bytes_alloc, gfp_t gfp)
 {
-	if (current == tms_task && tms_all_percpu && in_task())
+	tms_stress_percpu_alloc(gfp);
+	if (current == READ_ONCE(tms_task) && tms_all_percpu && in_task())
 		tms_masks_add(tms_all_percpu, gfp);
 }
 
 static void tms_newtask(void *data, struct task_struct *task, u64 clone_flags)
 {
-	if (current != tms_parent)
+	if (current != READ_ONCE(tms_parent))
 		return;
 	tms_children.open = tms_scope(task_memalloc_scope(task));
 	tms_children.any |= tms_children.open;
@@ -268,37 +270,6 @@ static int tms_insert_probes(void)
 	return 0;
 }
 
-static int tms_alloc_run(struct tms_alloc *a)
-{
-	gfp_t gfp = tms_request_gfp(a->request);
-	struct tms_masks used = { };
-	struct tms_cookies c;
-	void __percpu *pcpu;
-	void *p;
-
-	a->asked = tms_gfp(gfp, gfp);
-	tms_gfp_text(a->asked_text, gfp);
-	tms_open(&c, a->scopes);
-	switch (a->allocator) {
-	case TMS_ALLOC_VMALLOC:
-		/* Large enough to need page tables of its own */
-		tms_all_pages = &used;
-		p = __vmalloc(8 << 20, gfp | __GFP_NOWARN);
-		tms_all_pages = NULL;
-		vfree(p);
-		break;
-	case TMS_ALLOC_PERCPU:
-		tms_all_percpu = &used;
-		pcpu = __alloc_percpu_gfp(64, 8, gfp | __GFP_NOWARN);
-		tms_all_percpu = NULL;
-		free_percpu(pcpu);
-		break;
-	}
-	tms_close(&c);
-	tms_masks_report(&a->used, &used, gfp);
-	return 0;
-}
-
 struct tms_kthread {
 	struct completion done;
 	u32 open;
@@ -337,7 +308,7 @@ static long tms_leak_open(struct tms_cookies *c, unsigned long scopes)
 		return -EINVAL;
 	tms_children = (struct tms_child){ };
 	tms_leaking = c;
-	tms_parent = current;
+	WRITE_ONCE(tms_parent, current);
 	tms_open(c, scopes);
 	return 0;
 }
@@ -347,7 +318,7 @@ static long tms_leak_close(struct tms_cookies *c)
 	if (tms_parent != current || tms_leaking != c)
 		return -EINVAL;
 	tms_close(c);
-	tms_parent = NULL;
+	WRITE_ONCE(tms_parent, NULL);
 	return 0;
 }
 
@@ -370,6 +341,8 @@ static int tms_run(unsigned int cmd, void *arg)
 		return tms_interrupt_run(arg);
 	case TMS_IOC_KTHREAD:
 		return tms_kthread_run(arg);
+	case TMS_IOC_FAIL:
+		return tms_fail_run(arg);
 	case TMS_IOC_NEWTASK:
 		*(struct tms_child *)arg = tms_children;
 		return 0;
@@ -396,6 +369,11 @@ static long tms_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			err = tms_leak_close(file->private_data);
 		mutex_unlock(&tms_lock);
 		return err;
+	/* Without the lock: others go on meanwhile. */
+	case TMS_IOC_SLEEP:
+		return tms_sleep(arg);
+	case TMS_IOC_WAKE:
+		return tms_wake();
 	}
 
 	if (_IOC_TYPE(cmd) != '~' || _IOC_SIZE(cmd) < sizeof(scopes) ||
@@ -415,6 +393,10 @@ static long tms_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			goto free;
 	}
 
+	if (cmd == TMS_IOC_STRESS) {
+		err = tms_stress_run(file, buf);
+		goto copy;
+	}
 	err = mutex_lock_interruptible(&tms_lock);
 	if (err)
 		goto free;
@@ -422,12 +404,21 @@ static long tms_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	err = tms_run(cmd, buf);
 	WRITE_ONCE(tms_task, NULL);
 	mutex_unlock(&tms_lock);
-
+copy:
 	if (!err && copy_to_user(user, buf, _IOC_SIZE(cmd)))
 		err = -EFAULT;
 free:
 	kfree(buf);
 	return err;
+}
+
+/*
+ * The same from a worker of io_uring, which is a thread of the process: without
+ * IOSQE_ASYNC from the one that polls the submission queue.
+ */
+static int tms_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	return tms_ioctl(cmd->file, cmd->cmd_op, READ_ONCE(*io_uring_sqe_cmd(cmd->sqe, u64)));
 }
 
 static int tms_fop_open(struct inode *inode, struct file *file)
@@ -443,8 +434,9 @@ static int tms_fop_release(struct inode *inode, struct file *file)
 	/* A task that exited with its scopes open took them along. */
 	mutex_lock(&tms_lock);
 	if (tms_leaking == file->private_data)
-		tms_parent = NULL;
+		WRITE_ONCE(tms_parent, NULL);
 	mutex_unlock(&tms_lock);
+	tms_stress_release(file);
 	kfree(file->private_data);
 	return 0;
 }
@@ -454,6 +446,7 @@ static const struct file_operations tms_fops = {
 	.open = tms_fop_open,
 	.release = tms_fop_release,
 	.unlocked_ioctl = tms_ioctl,
+	.uring_cmd = tms_uring_cmd,
 };
 
 static struct miscdevice tms_misc = {
@@ -476,14 +469,19 @@ static int __init tms_init(void)
 	err = tms_interrupt_init();
 	if (err)
 		goto memcg;
-	err = tms_insert_probes();
+	err = tms_stress_init();
 	if (err)
 		goto interrupt;
+	err = tms_insert_probes();
+	if (err)
+		goto stress;
 	err = misc_register(&tms_misc);
 	if (!err)
 		return 0;
 
 	tms_remove_probes();
+stress:
+	tms_stress_exit();
 interrupt:
 	tms_interrupt_exit();
 memcg:
@@ -497,6 +495,7 @@ static void __exit tms_exit(void)
 {
 	misc_deregister(&tms_misc);
 	tms_remove_probes();
+	tms_stress_exit();
 	tms_interrupt_exit();
 	tms_memcg_exit();
 	tms_reclaim_exit();

@@ -3,8 +3,10 @@
  * Reclaim of a memory cgroup at its limit: objects charged to the cgroup of the
  * calling task, and the memcg-aware shrinker that gives them back.
  */
+#include <linux/irq_work.h>
 #include <linux/list_lru.h>
 #include <linux/memcontrol.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
@@ -52,6 +54,54 @@ static unsigned long tms_scan(struct shrinker *s, struct shrink_control *sc)
 	return freed;
 }
 
+/* Charges to a cgroup on top of whoever is in there with scopes open. */
+struct tms_irq_charge {
+	struct irq_work work;
+	struct tms_memcg *m;
+	struct mem_cgroup *memcg;
+	struct list_head list;
+};
+
+static void tms_charge_in_irq(struct irq_work *work)
+{
+	struct tms_irq_charge *charge = container_of(work, struct tms_irq_charge, work);
+	struct tms_memcg *m = charge->m;
+	struct mem_cgroup *old;
+
+	/* Whatever it interrupted: it does not count. The caller tries again. */
+	if (current != tms_task || !in_hardirq() || in_serving_softirq())
+		return;
+	old = set_active_memcg(charge->memcg);
+	while (m->irq_charged + m->irq_failed < m->irq_objects) {
+		struct tms_object *obj = kmem_cache_alloc(tms_cache, GFP_NOWAIT | __GFP_ACCOUNT);
+
+		if (obj) {
+			list_add(&obj->lru, &charge->list);
+			m->irq_charged++;
+		} else {
+			m->irq_failed++;
+		}
+	}
+	set_active_memcg(old);
+}
+
+static void tms_charge_on_top(struct tms_memcg *m)
+{
+	struct tms_irq_charge charge = {
+		.work = IRQ_WORK_INIT(tms_charge_in_irq),
+		.m = m,
+		.memcg = get_mem_cgroup_from_mm(current->mm),
+		.list = LIST_HEAD_INIT(charge.list),
+	};
+
+	for (int i = 0; i < 100 && m->irq_charged + m->irq_failed < m->irq_objects; i++) {
+		irq_work_queue(&charge.work);
+		irq_work_sync(&charge.work);
+	}
+	tms_free_list(&charge.list);
+	mem_cgroup_put(charge.memcg);
+}
+
 int tms_memcg_run(struct tms_memcg *m)
 {
 	gfp_t gfp = tms_request_gfp(m->request);
@@ -80,6 +130,10 @@ int tms_memcg_run(struct tms_memcg *m)
 		}
 		cond_resched();
 	}
+	/* On PREEMPT_RT, what may allocate is no hardirq. */
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		m->irq_objects = 0;
+	tms_charge_on_top(m);
 	tms_close(&c);
 
 	list_lru_walk(&tms_lru, tms_isolate, &list, ULONG_MAX);

@@ -4,6 +4,7 @@
  * watermark, then pages are asked for until reclaim on behalf of the asking task
  * has called a shrinker, which owns pages and gives them back when scanned.
  */
+#include <linux/irq_work.h>
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/notifier.h>
@@ -141,12 +142,59 @@ static void tms_make_short(ktime_t end)
 	tms_take(GFP_KERNEL, end);
 }
 
+struct tms_irq_alloc {
+	struct irq_work work;
+	struct page *page;
+	gfp_t gfp, used;
+	bool done;
+};
+
+static void tms_alloc_in_irq(struct irq_work *work)
+{
+	struct tms_irq_alloc *a = container_of(work, struct tms_irq_alloc, work);
+
+	/* Counts only if there is something that must not apply in here. */
+	if (current != tms_task || !in_hardirq() || in_serving_softirq() ||
+	    !(tms_own() & TMS_NORECLAIM))
+		return;
+	a->page = tms_alloc_page(a->gfp, &a->used);
+	a->done = true;
+}
+
+/* tms_alloc_page() where @r wants it */
+static struct page *tms_alloc_where(struct tms_reclaim *r, gfp_t gfp, gfp_t *used, ktime_t end)
+{
+	struct tms_irq_alloc a = {
+		.work = IRQ_WORK_INIT(tms_alloc_in_irq),
+		.gfp = gfp,
+	};
+	struct page *page;
+
+	switch (r->where) {
+	case TMS_BH_OFF:
+		local_bh_disable();
+		page = tms_alloc_page(gfp, used);
+		local_bh_enable();
+		return page;
+	case TMS_IN_HARDIRQ:
+		while (!a.done && !tms_stop(end)) {
+			irq_work_queue(&a.work);
+			irq_work_sync(&a.work);
+		}
+		*used = a.used;
+		return a.page;
+	default:
+		return tms_alloc_page(gfp, used);
+	}
+}
+
 /*
  * A page from the reserves: one that was handed out with its zone below the min
  * watermark, while the same request without access to the reserves was refused
  * before and after.
  */
-static bool tms_take_reserve(struct tms_reclaim *r, gfp_t gfp, struct tms_masks *used)
+static bool tms_take_reserve(struct tms_reclaim *r, gfp_t gfp, struct tms_masks *used,
+			     ktime_t end)
 {
 	struct page *before, *page, *after;
 	unsigned long free = 0, min = 0;
@@ -159,11 +207,7 @@ static bool tms_take_reserve(struct tms_reclaim *r, gfp_t gfp, struct tms_masks 
 		return false;
 	}
 	r->nomemalloc_null++;
-	if (r->bh_off)
-		local_bh_disable();
-	page = tms_alloc_page(gfp, &mask);
-	if (r->bh_off)
-		local_bh_enable();
+	page = tms_alloc_where(r, gfp, &mask, end);
 	tms_masks_add(used, mask);
 	if (!page) {
 		r->failed++;
@@ -193,7 +237,7 @@ static void tms_noreclaim(struct tms_reclaim *r, gfp_t gfp, struct tms_masks *us
 	/* Refused or taken, what is asked for is bounded. */
 	while (r->reserve_pages < TMS_RESERVE && r->failed < TMS_RESERVE &&
 	       r->pages < 64 * TMS_RESERVE && !tms_stop(end)) {
-		tms_take_reserve(r, gfp, used);
+		tms_take_reserve(r, gfp, used, end);
 		cond_resched();
 	}
 }
@@ -229,6 +273,9 @@ int tms_reclaim_run(struct tms_reclaim *r)
 
 	if (!gfp)
 		return -EINVAL;
+	/* On PREEMPT_RT, what may allocate is no hardirq. */
+	if (r->where == TMS_IN_HARDIRQ && IS_ENABLED(CONFIG_PREEMPT_RT))
+		return -EOPNOTSUPP;
 	r->asked = tms_gfp(gfp, gfp);
 	tms_gfp_text(r->asked_text, gfp);
 	/* A machine with lots of memory would be hurt for long. */

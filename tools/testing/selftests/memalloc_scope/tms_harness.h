@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* For programs that use the harness */
+#ifndef _TMS_HARNESS_H
+#define _TMS_HARNESS_H
+
+#include "kselftest_harness.h"
+#include "tms.h"
+
+/* Skips or fails the test if there is no device, according to what is wrong. */
+static inline int open_device(struct __test_metadata *_metadata)
+{
+	const char *why;
+	bool broken;
+	int fd;
+
+	fd = tms_device(&why, &broken);
+	if (fd < 0 && !broken)
+		SKIP(return -1, "%s", why);
+	EXPECT_LE(0, fd)
+		TH_LOG("%s", why);
+	return fd;
+}
+
+#endif /* _TMS_HARNESS_H */

@@ -2,15 +2,19 @@
 # The doors.  Everything else is in scripts/vmtest/.
 
 V := scripts/vmtest
-export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY
+export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX
 
 .DEFAULT_GOAL := help
-.PHONY: run test shell tree refresh check mutants clean help
+.PHONY: run test matrix base shell tree refresh check mutants clean help
 
 run: ## build the patched kernel, boot it, show what each scope does
 	@$(V)/run.sh
 test: ## build, boot, run all tests; SUITE=name runs one suite
 	@$(V)/test.sh
+matrix: ## all tests on every kernel (default, debug, kcsan, rt, i386); MATRIX=name,name
+	@python3 -B $(V)/matrix.py
+base: ## the same tests on the unpatched kernel: what it gets wrong
+	@python3 -B $(V)/base.py
 shell: ## an interactive guest with the tests in it
 	@$(V)/shell.sh
 tree: ## build/linux: the base and one commit for each patch
@@ -22,7 +26,7 @@ check: ## the series' own checks, without booting; STEP=name runs one
 mutants: ## break the kernel on purpose, one rule at a time: a test must notice; ONLY=name,name
 	@python3 -B $(V)/mutants.py
 clean: ## remove build products and results; build/linux stays
-	@rm -rf build/out build/run build/check build/mutants
+	@rm -rf build/out build/run build/check build/mutants build/base
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | expand -t 10
 	@echo

@@ -18,7 +18,6 @@ SELF=$TOP/scripts/vmtest
 SELFTEST=tools/testing/selftests/memalloc_scope
 
 [ -f "$SRC/Makefile" ] || die "$SRC is not there: run make tree"
-"$SELF/deps.sh" build run || exit 6
 
 # CONFIG=name adds memalloc_scope_<name>.config to the default one.
 fragments=("${VMTEST_FRAGMENT:-$SRC/kernel/configs/memalloc_scope.config}")
@@ -27,9 +26,17 @@ for f in "${fragments[@]}"; do
 	[ -f "$f" ] || die "$f is missing: CONFIG=$CONFIG has no fragment in kernel/configs/ (make tree brings it)"
 done
 
-busybox=$(command -v busybox) || die "busybox is not installed: apt-get install busybox-static"
-if LC_ALL=C ldd "$busybox" >/dev/null 2>&1; then
-	die "$busybox is not static: apt-get install busybox-static"
+# A 32-bit kernel wants a 32-bit user space.
+if grep -qx '# CONFIG_64BIT is not set' "${fragments[@]}"; then
+	karch=i386
+	usercflags=-m32
+	"$SELF/deps.sh" build run build32 || exit 6
+	busybox=$("$SELF/busybox.sh" i386) || exit 6
+else
+	karch=x86_64
+	usercflags=
+	"$SELF/deps.sh" build run || exit 6
+	busybox=$("$SELF/busybox.sh" amd64) || exit 6
 fi
 
 mkdir -p "$OUT" || die "cannot create $OUT: make it writable"
@@ -53,7 +60,7 @@ fi
 rm -f "$stamp"
 
 renice -n 5 -p $$ >/dev/null 2>&1
-args=(-C "$SRC" "O=$OUT" ARCH=x86_64 LOCALVERSION=)
+args=(-C "$SRC" "O=$OUT" "ARCH=$karch" LOCALVERSION=)
 cc=gcc
 if [ -z "${CCACHE_DISABLE:-}" ] && command -v ccache >/dev/null; then
 	export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$TOP CCACHE_NOHASHDIR=1
@@ -137,8 +144,8 @@ mkdir -p "$stage" "$kselftest"
 if [ -d "$SRC/$SELFTEST" ]; then
 	run headers make "${args[@]}" -j"$J" headers
 	# The modules are built below, outside of the source tree.
-	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" ARCH=x86_64 "CC=$cc" \
-		USERLDFLAGS=-static TEST_GEN_MODS_DIR= TARGETS=memalloc_scope \
+	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" "ARCH=$karch" "CC=$cc" \
+		"USERCFLAGS=$usercflags" USERLDFLAGS=-static TEST_GEN_MODS_DIR= TARGETS=memalloc_scope \
 		"INSTALL_PATH=$stage/tests" SKIP_TARGETS= FORCE_TARGETS=1 install
 	if [ -d "$SRC/$SELFTEST/test_modules" ]; then
 		run "selftest modules" make "${args[@]}" -j"$J" "M=$SRC/$SELFTEST/test_modules" \

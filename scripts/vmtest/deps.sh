@@ -13,6 +13,7 @@ build='gcc:gcc /usr/include/stdio.h:libc6-dev make:make flex:flex bison:bison bc
 	/usr/include/libelf.h:libelf-dev /usr/include/openssl/ssl.h:libssl-dev xz:xz-utils
 	rsync:rsync depmod:kmod ccache:ccache git:git perl:perl python3:python3'
 run='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio python3:python3'
+build32='/usr/lib32/libc.a:libc6-dev-i386 /usr/share/doc/gcc-multilib:gcc-multilib'
 check='sparse:sparse shellcheck:shellcheck pahole:dwarves pyflakes3:pyflakes3
 	spin:spin gcc:gcc /usr/include/stdio.h:libc6-dev
 	/usr/lib/python3/dist-packages/ply:python3-ply
@@ -22,8 +23,8 @@ check='sparse:sparse shellcheck:shellcheck pahole:dwarves pyflakes3:pyflakes3
 missing=
 for group in "$@"; do
 	case $group in
-	tree|build|run|check) ;;
-	*) die "deps.sh: no group $group: use tree, build, run, check" ;;
+	tree|build|build32|run|check) ;;
+	*) die "deps.sh: no group $group: use tree, build, build32, run, check" ;;
 	esac
 	for pair in ${!group}; do
 		# Some of the tools live where a user's PATH does not look.

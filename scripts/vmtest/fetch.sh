@@ -3,6 +3,8 @@
 # Prints the path of the base's .deb, whose checksum was verified in this run.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=apt.sh
+. "$TOP/scripts/vmtest/apt.sh"
 # shellcheck source=base.pin
 . "$TOP/scripts/vmtest/base.pin"
 
@@ -18,45 +20,6 @@ sum_of()
 deb_name()
 {
 	printf '%s_%s_all.deb' "$BASE_PACKAGE" "${1/:/%3a}"
-}
-
-# The machine's own mirror: a site that is known to be Debian's, or looks like it.
-find_mirror()
-{
-	local option
-	# Without release information apt also names sites whose lists it never read.
-	for option in --release-info --no-release-info; do
-		# shellcheck disable=SC2016 # for apt to expand
-		apt-get indextargets $option --format '$(ORIGIN) $(SITE)' 'Created-By: Packages' 2>/dev/null
-	done |
-	awk '{ site = $NF } site ~ /^cdrom:|security/ { next }
-	     { rank = $1 == "Debian" ? 3 : site ~ /debian\/?$/ ? 2 : 1
-	       if (rank > best) { best = rank; pick = site } }
-	     END { if (best > 1) print pick }'
-}
-
-# A private apt: apt_in <suite> <command>...; nothing of the system is changed.
-apt_in()
-{
-	local d=$CACHE/apt/$1 cmd=$2
-	shift 2
-	"$cmd" -qq -o Dir::Etc::SourceList="$d/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-		-o Dir::State::Lists="$d/lists" -o Dir::Cache="$d/cache" \
-		-o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User=root \
-		-o APT::Update::Error-Mode=any "$@"
-}
-
-update_suite()
-{
-	local d=$CACHE/apt/$1 site=$mirror suite=$1
-	mkdir -p "$d/lists/partial" "$d/cache/archives/partial" ||
-		die "cannot write $d: make it writable"
-	case $suite in
-	*-security) site=${mirror%/}-security ;;
-	esac
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $suite main" \
-		>"$d/sources.list"
-	apt_in "$suite" apt-get update >"$d/log" 2>&1
 }
 
 versions_in()

@@ -24,8 +24,8 @@ MUTANTS = os.path.join(BUILD, 'mutants')
 TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
 LIST = os.path.join(vm.HERE, 'mutants.txt')
-JOBS = ['kunit', 'selftest']
-KEYS = ('mutant', 'file', 'rule', 'killed-by', 'splat', 'equivalent')
+BOOTS = suite.SUITES['all']
+KEYS = ('mutant', 'file', 'rule', 'config', 'killed-by', 'splat', 'equivalent')
 KILLED, OTHER, SURVIVED, BROKEN = 'killed', 'other test', 'SURVIVED', 'ERROR'
 
 
@@ -107,33 +107,37 @@ def git(where, *args, env=None):
     return done.stdout.strip()
 
 
-def tip(linux):
-    """The commit to mutate: build/linux as it is, changes that WIP=1 allows included."""
+def commit(linux, tree, parent, message):
+    """The same tree makes the same commit."""
+    who = {f'GIT_{who}_{what}': value for who in ('AUTHOR', 'COMMITTER') for what, value in
+           (('NAME', 'vmtest'), ('EMAIL', 'vmtest@localhost'), ('DATE', '1767225600 +0000'))}
+    return git(linux, 'commit-tree', '-p', parent, '-m', message, tree, env=who)
+
+
+def tip(linux, index):
+    """The commit that build/linux is, changes that WIP=1 allows included."""
     head = git(linux, 'rev-parse', 'HEAD')
     if not git(linux, 'status', '--porcelain'):
         return head
-    index = os.path.join(MUTANTS, 'index')
     shutil.copy(os.path.join(linux, '.git/index'), index)
-    who = {f'GIT_{who}_{what}': value for who in ('AUTHOR', 'COMMITTER') for what, value in
-           (('NAME', 'vmtest'), ('EMAIL', 'vmtest@localhost'), ('DATE', '1767225600 +0000'))}
     git(linux, 'add', '-A', env={'GIT_INDEX_FILE': index})
     tree = git(linux, 'write-tree', env={'GIT_INDEX_FILE': index})
     os.unlink(index)
-    return git(linux, 'commit-tree', '-p', head, '-m', 'build/linux as it is', tree, env=who)
+    return commit(linux, tree, head, 'build/linux as it is')
 
 
-def checkout(linux):
-    """Bring build/mutants/linux to that commit; what a mutant left there is undone."""
-    commit = tip(linux)
+def checkout(linux, where, what):
+    """Bring a worktree to a commit; what was changed there is undone."""
     try:
-        git(TREE, 'checkout', '-q', '-f', '--detach', commit)
+        git(where, 'checkout', '-q', '-f', '--detach', what)
     except (vm.HarnessError, OSError):
-        if shutil.disk_usage(MUTANTS).free < 3 << 30:
-            raise vm.HarnessError(f'make mutants needs 3 GiB below {MUTANTS}: make room') from None
-        print('mutants: checking out a tree to break', file=sys.stderr)
-        shutil.rmtree(TREE, ignore_errors=True)
+        parent = os.path.dirname(where)
+        if shutil.disk_usage(parent).free < 3 << 30:
+            raise vm.HarnessError(f'a kernel tree needs 3 GiB below {parent}: make room') from None
+        print(f'checking out {os.path.relpath(where)}', file=sys.stderr)
+        shutil.rmtree(where, ignore_errors=True)
         git(linux, 'worktree', 'prune')
-        git(linux, 'worktree', 'add', '-q', '-f', '--detach', TREE, commit)
+        git(linux, 'worktree', 'add', '-q', '-f', '--detach', where, what)
 
 
 def run(*command, **env):
@@ -165,19 +169,31 @@ def build(*what):
         raise vm.HarnessError('it does not build: ' + (said.partition('vmtest: ')[2] or said))
 
 
-def boot(name):
-    return vm.boot(vm.boot_parser().parse_args(['--name', name, '--jobs', ','.join(JOBS)]))
+def boot(name, kind='all', only=''):
+    """Boot as make test does, with all tests or with those named alone."""
+    jobs, more = suite.BOOTS[kind]
+    more = [*more, *(['--append', f'vmtest.only={only}'] if only else [])]
+    return vm.boot(vm.boot_parser().parse_args(
+        ['--name', name, '--jobs', ','.join(j for j in jobs if j != 'table'), *more]))
 
 
 def is_one_of(name, tests):
     return any(t == name or t.endswith('/' + name) for t in tests)
 
 
-def passed_tests(name):
-    """Names of the tests that one boot reported as passed, without those skipped."""
-    text = vm.read_text(os.path.join(vm.BUILD, 'run', name, 'results.ktap'))
+def passed_tests(kind):
+    """Names of the tests that one unmutated boot reported as passed, without those skipped."""
+    text = vm.read_text(os.path.join(vm.BUILD, 'run', f'unmutated-{kind}', 'results.ktap'))
     return [t for t, rest in re.findall(r'^ *ok \d+ (?:- )?(\S+)(.*)$', text, re.M)
             if '# SKIP' not in rest]
+
+
+def kind_of(m, passing):
+    """The boot that has all tests which are named for a mutant."""
+    for kind, tests in passing.items():
+        if all(is_one_of(n, tests) for n in m.get('killed-by', '').split()):
+            return kind
+    return None
 
 
 def judge(m, verdict):
@@ -201,15 +217,19 @@ def try_one(m, passing):
     before, after = mutate(m, TREE)
     start = time.monotonic()
     result = {k: m.get(k, '') for k in ('name', 'file', 'rule', 'killed-by', 'splat')}
-    for name in m.get('killed-by', '').split():
-        if not is_one_of(name, passing):
-            return {**result, 'seconds': 0, 'outcome': BROKEN,
-                    'by': f'{name} does not pass without the mutant: is it skipped, or is there none?'}
+    kind = kind_of(m, passing)
+    if not kind:
+        tests = [t for some in passing.values() for t in some]
+        bad = [n for n in m['killed-by'].split() if not is_one_of(n, tests)]
+        return {**result, 'seconds': 0, 'outcome': BROKEN, 'by': (
+            f'{bad[0]} does not pass without the mutant: is it skipped, or is there none?' if bad
+            else 'the tests named are of different boots')}
     try:
         vm.write_file(path, after)
         try:
             build('kernel')
-            verdict = boot(m['name'])
+            # The KUnit suites run anyhow.
+            verdict = boot(m['name'], kind, m.get('killed-by', 'none').replace(' ', ','))
             result['outcome'], result['by'] = judge(m, verdict)
             result.update({k: verdict[k] for k in ('verdict', 'failed_tests', 'splats')})
         except vm.HarnessError as e:
@@ -230,7 +250,8 @@ def select(mutants):
     for name in only:
         if name not in [m['name'] for m in mutants]:
             raise vm.HarnessError(f'ONLY={name}: no such mutant in scripts/vmtest/mutants.txt')
-    return [m for m in mutants if not only or m['name'] in only]
+    return [m for m in mutants
+            if (m['name'] in only if only else m.get('config', 'default') == suite.CONFIG)]
 
 
 def unmutated():
@@ -240,14 +261,17 @@ def unmutated():
         build()
     except vm.HarnessError as e:
         raise vm.HarnessError(f'the kernel without a mutant: {e}') from None
-    verdict = boot('unmutated')
-    print(vm.describe(verdict), flush=True)
+    for kind in BOOTS:
+        verdict = boot(f'unmutated-{kind}', kind)
+        print(vm.describe(verdict), flush=True)
+        if verdict['exit']:
+            break
     return verdict, round(time.monotonic() - start)
 
 
 def score(mutants, equivalent):
     """Try all of them, and print the table."""
-    passing = passed_tests('unmutated')
+    passing = {kind: passed_tests(kind) for kind in BOOTS}
     width = max(len(m['name']) for m in mutants + equivalent)
     results = []
     row = '{:10}  {:' + str(width) + '}  {:>5}  {}'
@@ -291,7 +315,8 @@ def main():
             raise vm.HarnessError(said.replace('vmtest: ', ''))
         if said:
             print(said, file=sys.stderr)
-        checkout(os.path.join(BUILD, 'linux'))
+        linux = os.path.join(BUILD, 'linux')
+        checkout(linux, TREE, tip(linux, os.path.join(MUTANTS, 'index')))
         check(mutants + equivalent, TREE)
         vm.BUILD = MUTANTS
         accel, why = vm.choose_accel()
@@ -299,7 +324,7 @@ def main():
         base, seconds = unmutated()
         if base['exit']:
             print('vmtest: without a mutant the kernel has to pass: see '
-                  f'{os.path.relpath(MUTANTS)}/run/unmutated/console.log', file=sys.stderr)
+                  f"{os.path.relpath(MUTANTS)}/run/{base['name']}/console.log", file=sys.stderr)
             print('0 passed, 1 failed, 0 skipped')
             return base['exit']
         results = score(mutants, equivalent) if mutants + equivalent else []

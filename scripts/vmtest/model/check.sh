@@ -17,7 +17,6 @@ models='
 pass		pass		DEPTH=2|DEPTH=1
 pass		pass		DEPTH=3 SDEPTH=2 NO_NMI|DEPTH=2 NO_NMI
 pass		pass		NEIGHBOUR DEPTH=1 NO_NMI	# a byte of its own
-pass		pass		CLEAR_EACH NO_NMI	# and each handler starts empty, see the last
 pass		pass		BORROW_IRQS_ON DEPTH=1 NO_NMI	# what nests gives back what it found
 pass		LOST		SAVED_PER_CPU NO_NMI	# without RT, softirqs do not nest
 LOST		LOST		SAVED_PER_CPU BORROW_IRQS_ON NO_NMI
@@ -36,7 +35,7 @@ LOST		LOST		NEIGHBOUR BITFIELD DEPTH=1 NO_NMI
 NEIGHBOURS	NEIGHBOURS	NEIGHBOUR BITFIELD DEPTH=1 NO_NMI
 LOST		LOST		REMOTE_WRITES DEPTH=1 NO_NMI
 LEAK_OUT	LEAK_OUT	PER_CPU NO_NMI
-HANDLER_EMPTY	HANDLER_EMPTY	NO_NMI	# a limit: a run is cleared, not each handler
+HANDLER_EMPTY	HANDLER_EMPTY	NO_CLEAR_EACH NO_NMI
 '
 
 # one <number> <expected> <switches>...: searches, prints a line, 1 if it is not as expected

@@ -108,11 +108,8 @@ byte own[2] = { 0, A };
 byte top[2] = { 0, A };
 byte flusher;
 
-/*
- * The properties.  PROP=n looks at one alone, else all are looked at, the last of
- * them only with CLEAR_EACH.
- */
-#define LEAK_IN		1	/* a handler has what its run opened, nothing else */
+/* The properties.  PROP=n looks at one alone, else all are looked at. */
+#define LEAK_IN		1	/* a handler has what it opened itself, nothing else */
 #define LEAK_OUT	2	/* a task has nothing that it did not open */
 #define LOST		3	/* a task lacks nothing that it has open */
 #define HARDIRQ		4	/* no scope applies in a hard interrupt or NMI */
@@ -121,17 +118,12 @@ byte flusher;
 #define CHILD		7	/* starts with io_flusher or nothing */
 #define READER		8	/* sees what the innermost context has open */
 #define NEIGHBOURS	9	/* a neighbour of the byte loses no update */
-#define HANDLER_EMPTY	10	/* each handler, not each run, starts with nothing */
+#define HANDLER_EMPTY	10	/* each handler of a run starts with nothing */
 #ifndef PROP
 #define PROP	0
 #endif
-#ifdef CLEAR_EACH
-#define LIMIT	0
-#else
-#define LIMIT	HANDLER_EMPTY
-#endif
 #define check(p, c) \
-	assert(!(PROP == 0 && p != LIMIT || PROP == p) || (c))
+	assert(!(PROP == 0 || PROP == p) || (c))
 
 /*
  * A neighbour that another CPU writes.  As a byte it is a memory location of its
@@ -308,8 +300,9 @@ active proctype Ksoftirqd()
 }
 
 /*
- * What handlers do: a run of handle_softirqs() calls any number of them.  left
- * are the kinds that earlier ones of the same run forgot to close.
+ * What handlers do: a run of handle_softirqs() calls any number of them, and
+ * memalloc_scope_clear() after each.  left are the kinds that earlier ones of the
+ * same run forgot to close, if they are there still.
  */
 #define soft_has(s)	(s[0] | s[1] | left)
 #define alone		check(LEAK_IN, MINE == soft_has(s))
@@ -350,9 +343,10 @@ inline handlers()
 	/* h->action() returns, having closed all or not, and the next one starts */
 	:: d_step { cpu == me ->
 		left = soft_has(s); s[0] = 0; s[1] = 0; c[0] = 0; c[1] = 0; n = 0;
-#ifdef CLEAR_EACH
-		MINE = 0; left = 0; top[cur] = 0;
+#ifndef NO_CLEAR_EACH
+		MINE = 0; left = 0;
 #endif
+		top[cur] = left;
 		alone;
 		check(HANDLER_EMPTY, MINE == 0) }
 	/* the last one has returned */

@@ -25,6 +25,8 @@ HEADERS = os.path.join(vm.HERE, 'base')
 TESTS = 'tools/testing/selftests/memalloc_scope'
 TYPES = 'include/linux/memalloc_scope_types.h'
 CONFIGS = 'kernel/configs/memalloc_scope'
+# Name of a boot, its jobs, and more arguments: what the patched kernel is tested by.
+BOOTS = (('base', ['selftest'], []), ('base-movable', *suite.BOOTS['movable']))
 
 
 def load(path):
@@ -60,7 +62,8 @@ def base_with_tests(linux):
         # Only ever files that the base has not got: it is to stay as it is.
         if mutants.git(linux, 'ls-tree', '--name-only', 'base', path):
             raise vm.HarnessError(f'the base has a {path}: do not put one on top of it')
-        mutants.git(linux, 'update-index', '--add', '--cacheinfo', f'100644,{what},{path}', env=index)
+        mutants.git(linux, 'update-index', '--add', '--cacheinfo', f'100644,{what},{path}',
+                    env=index)
     tree = mutants.git(linux, 'write-tree', env=index)
     os.unlink(index['GIT_INDEX_FILE'])
     return mutants.commit(linux, tree, 'base', 'the base, and the tests of the series')
@@ -86,7 +89,7 @@ def outcomes(name):
     results = vm.read_text(os.path.join(vm.BUILD, 'run', name, 'results.ktap'))
     status = {parser.TestStatus.SUCCESS: 'passed', parser.TestStatus.SKIPPED: 'skipped'}
     test = parser.parse_run_tests(results.splitlines(), printer.null_printer)
-    return {path.partition('/')[2]: status.get(leaf.status, 'failed')
+    return {path.partition('/')[2] or path: status.get(leaf.status, 'failed')
             for path, leaf in vm.leaves(test)}
 
 
@@ -117,27 +120,30 @@ def main():
         prepare()
         accel, why = vm.choose_accel()
         print(f'accelerator: {accel} ({why})', flush=True)
-        name = suite.run_name('base')
-        verdict = vm.boot(vm.boot_parser().parse_args([
-            '--name', name, '--jobs', 'selftest', '--timeout', '240',
-            '--kernel', os.path.join(OUT, 'arch/x86/boot/bzImage'),
-            '--initrd', os.path.join(OUT, 'initramfs.cpio')]))
-    if verdict['exit'] not in (vm.PASSED, vm.FAILED, vm.SPLAT):
-        print(vm.describe(verdict))
-        print('0 passed, 1 failed, 0 skipped')
-        return verdict['exit']
-    found = outcomes(name)
+        found, splats, seconds = {}, [], 0
+        for name, jobs, more in BOOTS:
+            verdict = vm.boot(vm.boot_parser().parse_args([
+                '--name', suite.run_name(name), '--jobs', ','.join(jobs), '--timeout', '240',
+                '--kernel', os.path.join(OUT, 'arch/x86/boot/bzImage'),
+                '--initrd', os.path.join(OUT, 'initramfs.cpio'), *more]))
+            if verdict['exit'] not in (vm.PASSED, vm.FAILED, vm.SPLAT):
+                print(vm.describe(verdict))
+                print('0 passed, 1 failed, 0 skipped')
+                return verdict['exit']
+            found.update(outcomes(suite.run_name(name)))
+            splats += verdict['splats']
+            seconds += verdict['seconds']
     surprises = compare(found, expected)
-    for splat in verdict['splats']:
+    for splat in splats:
         print(f'the kernel complained: {splat}')
     for surprise in surprises:
         print(f'not as expected: {surprise}')
     failed = list(found.values()).count('failed')
     skipped = list(found.values()).count('skipped')
-    print(f'{verdict["seconds"]} s; the base fails {failed} of {len(found)} tests, '
-          f'{skipped} skipped; records are in build/run/{name}/')
+    print(f'{seconds:.0f} s; the base fails {failed} of {len(found)} tests, {skipped} skipped; '
+          f'records are in build/run/{suite.run_name("base")}*/')
     print(f'{len(found) - skipped - len(surprises)} passed, {len(surprises)} failed, '
-          f'{skipped} skipped: as base.fails says, or not')
+          f'{skipped} skipped; passed means: as base.fails says')
     return vm.FAILED if surprises else vm.PASSED
 
 

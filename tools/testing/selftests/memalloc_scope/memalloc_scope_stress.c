@@ -30,7 +30,7 @@
 #include "tms.h"
 
 #define MAX_TASKS	64
-#define STEPS		2000	/* of one call */
+#define STEPS		256	/* of one call */
 #define CHILD_STEPS	100
 #define MAX_SECONDS	3000
 
@@ -225,7 +225,7 @@ static void task(int nr)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (good && now_ms() < end_ms && !__atomic_load_n(&shared->stop, __ATOMIC_RELAXED)) {
 		__u64 choice = random_u64(&state), start = random_u64(&state);
-		__u32 scopes = may_leak ? choice >> 8 & TMS_SCOPES : 0;
+		__u32 scopes = may_leak ? 1 + (choice >> 8) % TMS_SCOPES : 0;
 
 		rec->round++;
 		if (choice % 4 == 0)
@@ -235,7 +235,7 @@ static void task(int nr)
 			break;
 		}
 		good = task_steps(rec, start, STEPS, io_flusher);
-		if (good && choice & 4)
+		if (good)
 			good = task_forks(rec, start + 1, scopes, io_flusher);
 	}
 	_exit(0);

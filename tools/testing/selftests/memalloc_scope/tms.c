@@ -248,9 +248,7 @@ __u64 tms_enough_hits(const struct tms_interrupt *t, int kind)
 	/* On PREEMPT_RT, irq_work that may allocate runs in a thread. */
 	if (t->rt && (kind == TMS_IRQ_WORK || kind == TMS_NESTED))
 		return 0;
-	if (kind == TMS_HARDIRQ || kind == TMS_HRTIMER || kind == TMS_TIMER)
-		return t->shots / 8;
-	return t->shots;
+	return t->shots / 8;
 }
 
 int tms_reclaim(int fd, struct tms_reclaim *r)

@@ -53,7 +53,7 @@ bool tms_judge_seen(const struct tms_seen *seen, __u32 want, char *why);
 bool tms_judge_reclaim(const struct tms_reclaim *r, __u32 scopes, char *why);
 bool tms_judge_hits(const struct tms_hits *h, char *why);
 
-/* Hits that a run has to come up with; timers depend on the machine. */
+/* Hits that a run has to come up with, on a slow machine */
 __u64 tms_enough_hits(const struct tms_interrupt *t, int kind);
 
 /*

@@ -172,7 +172,7 @@ struct tms_interrupt {
 	/* in */
 	__u32 scopes;
 	__u32 shots;		/* of each kind */
-	__u32 patience_ms;	/* an eighth of timer shots is enough after that */
+	__u32 patience_ms;	/* an eighth of the shots is enough after that */
 	__u32 max_ms;
 	/* out */
 	__u32 net_error;	/* why there is no network traffic; 0 */

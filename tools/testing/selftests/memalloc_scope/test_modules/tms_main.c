@@ -83,7 +83,7 @@ memalloc_scope_t tms_raw(u32 tms)
 /* What current has open, whoever runs on top of it */
 u32 tms_own(void)
 {
-	return tms_scope(READ_ONCE(current->memalloc_scope));
+	return tms_scope(task_memalloc_scope(current));
 }
 
 u32 tms_active(void)

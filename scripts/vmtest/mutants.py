@@ -7,6 +7,7 @@ built, booted and judged. "mutants.py check [tree]" only tells whether all edits
 still match the source.
 """
 import fcntl
+import glob
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import suite
 import vm
@@ -25,7 +27,7 @@ TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
 LIST = os.path.join(vm.HERE, 'mutants.txt')
 BOOTS = suite.SUITES['all']
-KEYS = ('mutant', 'file', 'rule', 'config', 'killed-by', 'splat', 'equivalent')
+KEYS = ('mutant', 'file', 'rule', 'config', 'killed-by', 'splat', 'runs', 'equivalent')
 KILLED, OTHER, SURVIVED, BROKEN = 'killed', 'other test', 'SURVIVED', 'ERROR'
 
 
@@ -169,10 +171,11 @@ def build(*what):
         raise vm.HarnessError('it does not build: ' + (said.partition('vmtest: ')[2] or said))
 
 
-def boot(name, kind='all', only=''):
+def boot(name, kind='all', only='', kernel=''):
     """Boot as make test does, with all tests or with those named alone."""
     jobs, more = suite.BOOTS[kind]
-    more = [*more, *(['--append', f'vmtest.only={only}'] if only else [])]
+    more = [*more, *(['--append', f'vmtest.only={only}'] if only else []),
+            *(['--kernel', kernel] if kernel else [])]
     return vm.boot(vm.boot_parser().parse_args(
         ['--name', name, '--jobs', ','.join(j for j in jobs if j != 'table'), *more]))
 
@@ -211,11 +214,10 @@ def judge(m, verdict):
     return OTHER, ', '.join(t.split('/')[-1] for t in failed) or verdict['reason']
 
 
-def try_one(m, passing):
-    """Apply, build, boot, revert."""
+def build_one(m, passing):
+    """Apply, build, revert; (what is known so far, kind of boot or None, its kernel)."""
     path = os.path.join(TREE, m['file'])
     before, after = mutate(m, TREE)
-    start = time.monotonic()
     result = {k: m.get(k, '') for k in ('name', 'file', 'rule', 'killed-by', 'splat')}
     kind = kind_of(m, passing)
     if not kind:
@@ -223,17 +225,16 @@ def try_one(m, passing):
         bad = [n for n in m['killed-by'].split() if not is_one_of(n, tests)]
         return {**result, 'seconds': 0, 'outcome': BROKEN, 'by': (
             f'{bad[0]} does not pass without the mutant: is it skipped, or is there none?' if bad
-            else 'the tests named are of different boots')}
+            else 'the tests named are of different boots')}, None, None
+    kernel = os.path.join(MUTANTS, f"bzImage.{m['name']}")
+    start = time.monotonic()
     try:
         vm.write_file(path, after)
-        try:
-            build('kernel')
-            # The KUnit suites run anyhow.
-            verdict = boot(m['name'], kind, m.get('killed-by', 'none').replace(' ', ','))
-            result['outcome'], result['by'] = judge(m, verdict)
-            result.update({k: verdict[k] for k in ('verdict', 'failed_tests', 'splats')})
-        except vm.HarnessError as e:
-            result['outcome'], result['by'] = BROKEN, str(e)
+        build('kernel')
+        shutil.copy(os.path.join(OUT, 'arch/x86/boot/bzImage'), kernel)
+    except vm.HarnessError as e:
+        result.update(outcome=BROKEN, by=str(e))
+        kind = None
     finally:
         vm.write_file(path, before)
         # Whatever was interrupted: make must not take this for up to date.
@@ -242,6 +243,23 @@ def try_one(m, passing):
         except FileNotFoundError:
             pass
     result['seconds'] = round(time.monotonic() - start)
+    return result, kind, kernel
+
+
+def boot_one(m, result, kind, kernel):
+    """Boot what was built, and judge it."""
+    start = time.monotonic()
+    try:
+        # The KUnit suites run anyhow.
+        tests = f"{m.get('killed-by', '')} {m.get('runs', '')}".split()
+        verdict = boot(m['name'], kind, ','.join(tests or ['none']), kernel)
+        result['outcome'], result['by'] = judge(m, verdict)
+        result.update({k: verdict[k] for k in ('verdict', 'failed_tests', 'splats')})
+    except vm.HarnessError as e:
+        result['outcome'], result['by'] = BROKEN, str(e)
+    finally:
+        os.unlink(kernel)
+    result['seconds'] += round(time.monotonic() - start)
     return result
 
 
@@ -276,16 +294,31 @@ def score(mutants, equivalent):
     results = []
     row = '{:10}  {:' + str(width) + '}  {:>5}  {}'
     print(row.format('outcome', 'mutant', 's', 'by; the rule that it breaks'))
-    for nr, m in enumerate(mutants, 1):
-        if sys.stderr.isatty():
-            print(f"mutant {nr} of {len(mutants)}: {m['name']}", end='\r', file=sys.stderr, flush=True)
-        r = try_one(m, passing)
+
+    def report(m, r):
         results.append(r)
-        if sys.stderr.isatty():
-            print('\033[K', end='', file=sys.stderr, flush=True)
         print(row.format(r['outcome'], r['name'], r['seconds'], f"{r['by']}; {r['rule']}"), flush=True)
         if r['outcome'] == OTHER:
             print(f"            expected: {m.get('killed-by', '')} {m.get('splat', '')}", flush=True)
+
+    # One is booted while the next is built: a boot sleeps most of the time.
+    booting = []
+    pool = ThreadPoolExecutor(1)
+    try:
+        for m in mutants:
+            result, kind, kernel = build_one(m, passing)
+            if kind:
+                future = pool.submit(boot_one, m, result, kind, kernel)
+            else:
+                future = pool.submit(lambda r: r, result)
+            booting.append((m, future))
+            while len(booting) > 1:
+                m, future = booting.pop(0)
+                report(m, future.result())
+        for m, future in booting:
+            report(m, future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
     for m in equivalent:
         print(row.format('equivalent', m['name'], '', m['equivalent']))
     return results
@@ -317,6 +350,8 @@ def main():
             print(said, file=sys.stderr)
         linux = os.path.join(BUILD, 'linux')
         checkout(linux, TREE, tip(linux, os.path.join(MUTANTS, 'index')))
+        for left in glob.glob(os.path.join(MUTANTS, 'bzImage.*')):
+            os.unlink(left)
         check(mutants + equivalent, TREE)
         vm.BUILD = MUTANTS
         accel, why = vm.choose_accel()

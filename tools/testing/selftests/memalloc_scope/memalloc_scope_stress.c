@@ -478,4 +478,33 @@ TEST_F_TIMEOUT(stress, random, 3600)
 	EXPECT_LT(0, lines_open);
 }
 
+/*
+ * A task that does nothing but write its byte, and others that do nothing but look.
+ *
+ * Red if: whoever looks writes as well, which only KCSAN sees.
+ */
+TEST_F_TIMEOUT(stress, readers, 60)
+{
+	struct tms_rewrite r = { .scopes = TMS_NOFS | TMS_PIN, .ms = 2000 };
+	pid_t writer, reader;
+	int status = -1;
+
+	writer = fork();
+	ASSERT_LE(0, writer);
+	if (!writer)
+		_exit(ioctl(fd, TMS_IOC_REWRITE, &r) || r.changed || !r.loops);
+	reader = fork();
+	if (!reader) {
+		for (;;)
+			read_task(writer);
+	}
+	while (!waitpid(writer, &status, WNOHANG))
+		read_task(writer);
+	kill(reader, SIGKILL);
+	waitpid(reader, NULL, 0);
+	EXPECT_EQ(0, status);
+	EXPECT_LT(0, lines_open);
+	EXPECT_STREQ("", bad_line);
+}
+
 TEST_HARNESS_MAIN

@@ -204,6 +204,17 @@ struct tms_fail {
 	__u32 blocks;		/* obtained before that */
 };
 
+/* Write the byte again and again, as it is, while others look at it */
+struct tms_rewrite {
+	/* in */
+	__u32 scopes;
+	__u32 ms;
+	/* out */
+	__u32 changed;		/* it was not as the task had left it */
+	__u32 pad;
+	__u64 loops;
+};
+
 #define TMS_IOC_QUERY		_IOR('~', 0x70, struct tms_query)
 #define TMS_IOC_RECLAIM		_IOWR('~', 0x71, struct tms_reclaim)
 #define TMS_IOC_MEMCG		_IOWR('~', 0x72, struct tms_memcg)
@@ -218,6 +229,7 @@ struct tms_fail {
 #define TMS_IOC_LEAK_CLOSE	_IO('~', 0x77)
 #define TMS_IOC_NEWTASK		_IOR('~', 0x78, struct tms_child)
 #define TMS_IOC_FAIL		_IOWR('~', 0x79, struct tms_fail)
+#define TMS_IOC_REWRITE		_IOWR('~', 0x7c, struct tms_rewrite)
 /* Sleep, uninterruptible, with scopes open; until woken, or for a minute. */
 #define TMS_IOC_SLEEP		_IO('~', 0x7a)	/* argument: scopes */
 #define TMS_IOC_WAKE		_IO('~', 0x7f)

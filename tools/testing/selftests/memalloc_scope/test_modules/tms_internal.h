@@ -71,6 +71,7 @@ void tms_interrupt_exit(void);
 int tms_interrupt_run(struct tms_interrupt *t);
 
 int tms_fail_run(struct tms_fail *f);
+int tms_rewrite_run(struct tms_rewrite *r);
 long tms_sleep(unsigned long scopes);
 long tms_wake(void);
 

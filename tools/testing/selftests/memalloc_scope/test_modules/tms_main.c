@@ -343,6 +343,8 @@ static int tms_run(unsigned int cmd, void *arg)
 		return tms_kthread_run(arg);
 	case TMS_IOC_FAIL:
 		return tms_fail_run(arg);
+	case TMS_IOC_REWRITE:
+		return tms_rewrite_run(arg);
 	case TMS_IOC_NEWTASK:
 		*(struct tms_child *)arg = tms_children;
 		return 0;

@@ -6,6 +6,7 @@
 #include <linux/atomic.h>
 #include <linux/bottom_half.h>
 #include <linux/irq_work.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mmzone.h>
 #include <linux/sched/signal.h>
@@ -133,6 +134,30 @@ int tms_fail_run(struct tms_fail *f)
 		kmem_cache_free(t->cache, block);
 	kmem_cache_destroy(t->cache);
 	return t->hit ? 0 : -EAGAIN;
+}
+
+/*
+ * Saves that find their scope open store the byte as it is. KCSAN looks out for
+ * stores of others at one in so many of these: that is most of the time, here.
+ */
+int tms_rewrite_run(struct tms_rewrite *r)
+{
+	ktime_t end = ktime_add_ms(ktime_get(), r->ms);
+	struct tms_cookies c;
+	u32 own;
+
+	tms_open(&c, r->scopes);
+	own = tms_own();
+	do {
+		for (int i = 0; i < 1000; i++)
+			memalloc_scope_restore(memalloc_scope_save(tms_raw(r->scopes)));
+		if (tms_own() != own)
+			r->changed++;
+		r->loops++;
+		cond_resched();
+	} while (ktime_before(ktime_get(), end) && !signal_pending(current));
+	tms_close(&c);
+	return signal_pending(current) ? -EINTR : 0;
 }
 
 long tms_sleep(unsigned long scopes)

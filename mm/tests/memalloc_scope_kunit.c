@@ -7,10 +7,12 @@
 #include <kunit/test.h>
 #include <linux/bitops.h>
 #include <linux/completion.h>
+#include <linux/debug_locks.h>
 #include <linux/gfp.h>
 #include <linux/hrtimer.h>
 #include <linux/kthread.h>
 #include <linux/memalloc_scope.h>
+#include <linux/mutex.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task.h>
@@ -611,6 +613,32 @@ static void kernel_thread_is_no_child(struct kunit *test)
 }
 #endif
 
+/*
+ * A lock that reclaim takes may be held over an allocation, inside nofs.
+ *
+ * Red if: fs_reclaim_acquire() does not fold; lockdep says that it is a deadlock.
+ */
+static void lockdep(struct kunit *test)
+{
+	static DEFINE_MUTEX(of_file_system);
+	unsigned int nofs;
+
+	if (!IS_ENABLED(CONFIG_PROVE_LOCKING) || !debug_locks)
+		kunit_skip(test, "needs lockdep");
+
+	fs_reclaim_acquire(GFP_KERNEL);
+	mutex_lock(&of_file_system);
+	mutex_unlock(&of_file_system);
+	fs_reclaim_release(GFP_KERNEL);
+
+	mutex_lock(&of_file_system);
+	nofs = memalloc_nofs_save();
+	might_alloc(GFP_KERNEL);
+	memalloc_nofs_restore(nofs);
+	mutex_unlock(&of_file_system);
+	KUNIT_EXPECT_TRUE(test, debug_locks);
+}
+
 static void names(struct kunit *test)
 {
 	const memalloc_scope_t all = (__force memalloc_scope_t)0xff;
@@ -645,6 +673,7 @@ static struct kunit_case memalloc_scope_cases[] = {
 	KUNIT_CASE(thread_of_workqueue),
 	KUNIT_CASE(thread_in_interrupt),
 	KUNIT_CASE(thread_of_user),
+	KUNIT_CASE(lockdep),
 	KUNIT_CASE(names),
 	{}
 };

@@ -624,7 +624,7 @@ static void lockdep(struct kunit *test)
 	unsigned int nofs;
 
 	if (!IS_ENABLED(CONFIG_PROVE_LOCKING) || !debug_locks)
-		kunit_skip(test, "needs lockdep");
+		kunit_skip(test, "needs CONFIG_PROVE_LOCKING");
 
 	fs_reclaim_acquire(GFP_KERNEL);
 	mutex_lock(&of_file_system);

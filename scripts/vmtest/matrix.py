@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import suite
 import vm
 
 CONFIGS = {
@@ -30,9 +31,9 @@ def run(config):
     status = subprocess.run([os.path.join(vm.HERE, 'test.sh')], env=env, check=False).returncode
     row = {'config': config, 'exit': status, 'verdict': vm.NAMES.get(status, f'exit {status}'),
            'passed': 0, 'failed': 0, 'skipped': 0, 'seconds': 0}
-    name = 'summary.json' if config == 'default' else f'{config}-summary.json'
     if status != vm.HARNESS:
-        with open(os.path.join(vm.BUILD, 'run', name), encoding='utf-8') as f:
+        summary = os.path.join(vm.BUILD, 'run', suite.run_name('summary', config) + '.json')
+        with open(summary, encoding='utf-8') as f:
             row = json.load(f)
     return {**row, 'build': round(time.monotonic() - start) - row['seconds']}
 

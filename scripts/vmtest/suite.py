@@ -44,8 +44,8 @@ GUEST_CONTROLS = [
 ]
 
 
-def run_name(name):
-    return name if CONFIG == 'default' else f'{CONFIG}-{name}'
+def run_name(name, config=CONFIG):
+    return name if config == 'default' else f'{config}-{name}'
 
 
 def vm_boot(name, jobs, *more, env=None):

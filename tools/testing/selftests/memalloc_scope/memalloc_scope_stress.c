@@ -25,9 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
 #include "test_modules/test_memalloc_stress.h"
-#include "tms.h"
+#include "tms_harness.h"
 
 #define MAX_TASKS	64
 #define STEPS		256	/* of one call */
@@ -359,14 +358,9 @@ FIXTURE(stress) {
 
 FIXTURE_SETUP(stress)
 {
-	const char *why;
-	bool broken;
-
-	fd = tms_device(&why, &broken);
-	if (fd < 0 && !broken)
-		SKIP(return, "%s", why);
-	ASSERT_LE(0, fd)
-		TH_LOG("%s", why);
+	fd = open_device(_metadata);
+	if (fd < 0)
+		return;
 	ASSERT_EQ(0, tms_loopback_up());
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);

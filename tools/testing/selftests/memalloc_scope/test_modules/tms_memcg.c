@@ -62,6 +62,15 @@ struct tms_irq_charge {
 	struct list_head list;
 };
 
+static bool tms_charge(struct tms_irq_charge *charge)
+{
+	struct tms_object *obj = kmem_cache_alloc(tms_cache, GFP_NOWAIT | __GFP_ACCOUNT);
+
+	if (obj)
+		list_add(&obj->lru, &charge->list);
+	return obj;
+}
+
 static void tms_charge_in_irq(struct irq_work *work)
 {
 	struct tms_irq_charge *charge = container_of(work, struct tms_irq_charge, work);
@@ -72,15 +81,14 @@ static void tms_charge_in_irq(struct irq_work *work)
 	if (current != tms_task || !in_hardirq() || in_serving_softirq())
 		return;
 	old = set_active_memcg(charge->memcg);
+	/* What the task has charged and not used yet is there for all: take it first. */
+	for (int i = 0; i < 2 * MEMCG_CHARGE_BATCH && tms_charge(charge); i++)
+		;
 	while (m->irq_charged + m->irq_failed < m->irq_objects) {
-		struct tms_object *obj = kmem_cache_alloc(tms_cache, GFP_NOWAIT | __GFP_ACCOUNT);
-
-		if (obj) {
-			list_add(&obj->lru, &charge->list);
+		if (tms_charge(charge))
 			m->irq_charged++;
-		} else {
+		else
 			m->irq_failed++;
-		}
 	}
 	set_active_memcg(old);
 }

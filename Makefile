@@ -2,15 +2,17 @@
 # The doors.  Everything else is in scripts/vmtest/.
 
 V := scripts/vmtest
-export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX
+export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: run test matrix base shell tree refresh check mutants clean help
+.PHONY: run test soak matrix base shell tree refresh check mutants clean help
 
 run: ## build the patched kernel, boot it, show what each scope does
 	@$(V)/run.sh
 test: ## build, boot, run all tests; SUITE=name runs one suite
 	@$(V)/test.sh
+soak: ## the scenarios for long; ONLY=name,name  DURATION=seconds of each
+	@$(V)/soak.sh
 matrix: ## all tests on every kernel (default, debug, kcsan, rt, i386); MATRIX=name,name
 	@python3 -B $(V)/matrix.py
 base: ## the same tests on the unpatched kernel: what it gets wrong

@@ -36,6 +36,7 @@ else
 	karch=x86_64
 	usercflags=
 	"$SELF/deps.sh" build run || exit 6
+	[ "$CONFIG" != scenarios ] || "$SELF/deps.sh" scenarios || exit 6
 	busybox=$("$SELF/busybox.sh" amd64) || exit 6
 fi
 
@@ -141,29 +142,56 @@ kselftest=$OUT/kselftest
 stage=$OUT/initramfs
 rm -rf "$stage"
 mkdir -p "$stage" "$kselftest"
+targets=memalloc_scope
+# They want devices and file systems that the other kernels do not have.
+[ "$CONFIG" = scenarios ] && targets="$targets memalloc_scope/scenarios"
 if [ -d "$SRC/$SELFTEST" ]; then
 	run headers make "${args[@]}" -j"$J" headers
 	# The modules are built below, outside of the source tree.
 	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" "ARCH=$karch" "CC=$cc" \
-		"USERCFLAGS=$usercflags" USERLDFLAGS=-static TEST_GEN_MODS_DIR= TARGETS=memalloc_scope \
+		"USERCFLAGS=$usercflags" USERLDFLAGS=-static TEST_GEN_MODS_DIR= "TARGETS=$targets" \
 		"INSTALL_PATH=$stage/tests" SKIP_TARGETS= FORCE_TARGETS=1 install
-	if [ -d "$SRC/$SELFTEST/test_modules" ]; then
-		run "selftest modules" make "${args[@]}" -j"$J" "M=$SRC/$SELFTEST/test_modules" \
-			"MO=$kselftest/memalloc_scope_modules" modules
-		mkdir -p "$stage/tests/memalloc_scope/test_modules"
-		cp "$kselftest"/memalloc_scope_modules/*.ko "$stage/tests/memalloc_scope/test_modules/" ||
-			die "the modules of $SELFTEST were not built: see $LOG"
-	fi
+	for target in $targets; do
+		modules=$SRC/tools/testing/selftests/$target/test_modules
+		[ -d "$modules" ] || continue
+		built=$kselftest/${target//\//_}_modules
+		run "modules of $target" make "${args[@]}" -j"$J" "M=$modules" "MO=$built" modules
+		mkdir -p "$stage/tests/$target/test_modules"
+		cp "$built"/*.ko "$stage/tests/$target/test_modules/" ||
+			die "the modules of $target were not built: see $LOG"
+	done
+	# Small guests have to hold all of it in memory.
+	find "$stage/tests" -type f -name 'memalloc_scope_*' -exec strip {} +
+	[ "$CONFIG" != scenarios ] ||
+		find "$stage/tests/memalloc_scope" -maxdepth 1 -type f -name 'memalloc_scope_*' \
+			! -name memalloc_scope_entry -delete
 	# Programs that report, as opposed to files that they use.
 	sed -n 's/^memalloc_scope://p' "$stage/tests/kselftest-list.txt" >"$stage/tests/memalloc_scope/programs"
 fi
-run "control modules" make "${args[@]}" -j"$J" "M=$SELF/controls" "MO=$OUT/controls" modules
+# The harness is tried out on other kernels.
+[ "$CONFIG" = scenarios ] ||
+	run "control modules" make "${args[@]}" -j"$J" "M=$SELF/controls" "MO=$OUT/controls" modules
 
 # gen_init_cpio takes owners and device nodes from this list, so that nobody has
 # to be root.
+# A program of the host, with what it is linked to
+bundle() {
+	local path f
+	path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1") || die "$1 is not installed"
+	echo "file /sbin/$1 $(realpath "$path") 755 0 0"
+	ldd "$path" | grep -o '/[^ ]*' | while read -r f; do
+		d=$(dirname "$f")
+		while [ "$d" != / ]; do
+			echo "dir $d 755 0 0"
+			d=$(dirname "$d")
+		done | tac
+		echo "file $f $(realpath "$f") 755 0 0"
+	done | awk '!seen[$0]++'
+}
+
 spec() {
 	local d f
-	for d in bin dev etc proc sys tmp tests vmtest vmtest/jobs vmtest/modules; do
+	for d in bin dev etc proc sbin sys tmp tests vmtest vmtest/jobs vmtest/modules; do
 		echo "dir /$d 755 0 0"
 	done
 	echo "nod /dev/console 600 0 0 c 5 1"
@@ -176,9 +204,14 @@ spec() {
 		echo "file /vmtest/jobs/${f##*/} $f 755 0 0"
 	done
 	for f in "$OUT"/controls/*.ko; do
+		[ -f "$f" ] || continue
 		echo "file /vmtest/modules/${f##*/} $f 644 0 0"
 	done
 	echo "file /vmtest/expected $SELF/expected.tests 644 0 0"
+	if [ "$CONFIG" = scenarios ]; then
+		bundle mke2fs
+		echo "file /etc/mke2fs.conf /etc/mke2fs.conf 644 0 0"
+	fi
 	[ -d "$stage/tests" ] || return 0
 	(cd "$stage" && find tests -mindepth 1 -type d | sort | sed 's,.*,dir /& 755 0 0,' &&
 		find tests -type f | sort | sed "s,.*,file /& $stage/& 755 0 0,")

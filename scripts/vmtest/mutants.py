@@ -18,6 +18,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import scenarios
 import suite
 import vm
 
@@ -25,15 +26,16 @@ BUILD = vm.BUILD
 MUTANTS = os.path.join(BUILD, 'mutants')
 TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
-LIST = os.path.join(vm.HERE, 'mutants.txt')
-BOOTS = suite.SUITES['all']
-KEYS = ('mutant', 'file', 'rule', 'config', 'killed-by', 'splat', 'runs', 'equivalent')
+LISTS = [os.path.join(vm.HERE, name) for name in ('mutants.txt', 'mutants.scenarios.txt')]
+# On the kernel of the scenarios each of these is a boot.
+SCENARIOS = suite.CONFIG == 'scenarios'
+BOOTS = list(scenarios.SCENARIOS) if SCENARIOS else suite.SUITES['all']
+KEYS = ('mutant', 'file', 'rule', 'config', 'boot', 'killed-by', 'splat', 'runs', 'equivalent')
 KILLED, OTHER, SURVIVED, BROKEN = 'killed', 'other test', 'SURVIVED', 'ERROR'
 
 
-def load(path):
-    """Return the blocks of the list; each has the texts to find and to put in their place."""
-    found = []
+def load(path, found):
+    """Add the blocks of a list; each has the texts to find and to put in their place."""
     blank = False
     for nr, line in enumerate(vm.read_text(path).splitlines(), 1):
         key, colon, value = line.partition(': ')
@@ -83,7 +85,7 @@ def mutate(m, tree):
         count = ('\n' + after).count('\n' + old)
         if count != 1:
             raise vm.HarnessError(f"mutant {m['name']}: these lines are {count} times in {m['file']}, "
-                                  f'not once: correct {os.path.basename(LIST)}:\n{old}'.rstrip())
+                                  f'not once: correct the list:\n{old}'.rstrip())
         after = ('\n' + after).replace('\n' + old, '\n' + new)[1:]
     return before, after
 
@@ -173,6 +175,8 @@ def build(*what):
 
 def boot(name, kind='all', only='', kernel=''):
     """Boot as make test does, with all tests or with those named alone."""
+    if SCENARIOS:
+        return scenarios.SCENARIOS[kind].boot(name, only=only, kernel=kernel)
     jobs, more = suite.BOOTS[kind]
     more = [*more, *(['--append', f'vmtest.only={only}'] if only else []),
             *(['--kernel', kernel] if kernel else [])]
@@ -267,19 +271,19 @@ def select(mutants):
     only = [n for n in (os.environ.get('ONLY') or '').split(',') if n]
     for name in only:
         if name not in [m['name'] for m in mutants]:
-            raise vm.HarnessError(f'ONLY={name}: no such mutant in scripts/vmtest/mutants.txt')
+            raise vm.HarnessError(f'ONLY={name}: no such mutant in scripts/vmtest/mutants*.txt')
     return [m for m in mutants
             if (m['name'] in only if only else m.get('config', 'default') == suite.CONFIG)]
 
 
-def unmutated():
+def unmutated(kinds):
     """The kernel as it is must pass, or the score means nothing."""
     start = time.monotonic()
     try:
         build()
     except vm.HarnessError as e:
         raise vm.HarnessError(f'the kernel without a mutant: {e}') from None
-    for kind in BOOTS:
+    for kind in kinds:
         verdict = boot(f'unmutated-{kind}', kind)
         print(vm.describe(verdict), flush=True)
         if verdict['exit']:
@@ -287,9 +291,9 @@ def unmutated():
     return verdict, round(time.monotonic() - start)
 
 
-def score(mutants, equivalent):
+def score(mutants, equivalent, kinds):
     """Try all of them, and print the table."""
-    passing = {kind: passed_tests(kind) for kind in BOOTS}
+    passing = {kind: passed_tests(kind) for kind in kinds}
     width = max(len(m['name']) for m in mutants + equivalent)
     results = []
     row = '{:10}  {:' + str(width) + '}  {:>5}  {}'
@@ -325,7 +329,9 @@ def score(mutants, equivalent):
 
 
 def main():
-    mutants = load(LIST)
+    mutants = []
+    for path in LISTS:
+        mutants = load(path, mutants)
     if sys.argv[1:2] == ['check']:
         check(mutants, sys.argv[2] if len(sys.argv) > 2 else os.path.join(BUILD, 'linux'))
         return vm.PASSED
@@ -356,13 +362,14 @@ def main():
         vm.BUILD = MUTANTS
         accel, why = vm.choose_accel()
         print(f'accelerator: {accel} ({why})', flush=True)
-        base, seconds = unmutated()
+        kinds = [k for k in BOOTS if not SCENARIOS or k in {m.get('boot') for m in mutants}]
+        base, seconds = unmutated(kinds)
         if base['exit']:
             print('vmtest: without a mutant the kernel has to pass: see '
                   f"{os.path.relpath(MUTANTS)}/run/{base['name']}/console.log", file=sys.stderr)
             print('0 passed, 1 failed, 0 skipped')
             return base['exit']
-        results = score(mutants, equivalent) if mutants + equivalent else []
+        results = score(mutants, equivalent, kinds) if mutants + equivalent else []
 
     killed = sum(r['outcome'] == KILLED for r in results)
     vm.write_file(report, json.dumps({

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What "make test" runs: the tests in guests, then proof that the harness sees failures.
 
-SUITE chooses: kunit, selftest, controls, or all of it (the default).
+SUITE chooses: kunit, selftest, controls, scenarios, or all of it (the default).
 """
 import json
 import os
@@ -25,7 +25,7 @@ BOOTS = {
     'movable': (['movable'], ['--append', 'movablecore=32M']),
 }
 SUITES = {'all': ['all', 'movable'], 'kunit': ['kunit'],
-          'selftest': ['selftest', 'movable'], 'controls': []}
+          'selftest': ['selftest', 'movable'], 'controls': [], 'scenarios': []}
 
 # A guest that misbehaves, and the exit code that must come of it. What is to be
 # seen in the guest's records proves that it failed for the reason intended.
@@ -178,6 +178,18 @@ def run_boot(name):
             failed or int(process.returncode != vm.PASSED), counts['skipped'])
 
 
+def scenarios():
+    """The scenarios, on their own kernel: (exit code, passed, failed, skipped)."""
+    done = subprocess.run([sys.executable, '-B', os.path.join(vm.HERE, 'scenarios.py')],
+                          env={**os.environ, 'CONFIG': 'scenarios'}, check=False)
+    try:
+        with open(os.path.join(vm.BUILD, 'run', 'scenarios-summary.json')) as f:
+            got = json.load(f)
+        return done.returncode, got['passed'], got['failed'], got['skipped']
+    except (OSError, ValueError):
+        return done.returncode or vm.HARNESS, 0, 1, 0
+
+
 def main():
     suite = os.environ.get('SUITE') or 'all'
     if suite not in SUITES:
@@ -204,6 +216,11 @@ def main():
                 failed += bad
                 if bad:
                     codes.add(vm.FAILED)
+        # They have a kernel of their own.
+        if suite == 'scenarios' or suite == 'all' and CONFIG == 'default':
+            code, good, bad, skips = scenarios()
+            codes.add(code)
+            passed, failed, skipped = passed + good, failed + bad, skipped + skips
     except vm.HarnessError as e:
         print(f'vmtest: {e}', file=sys.stderr)
         codes.add(vm.HARNESS)

@@ -18,7 +18,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+
+import host
 
 # In order of precedence: the first that applies is the verdict.
 HARNESS, PANIC, HANG, SPLAT, MISSING, FAILED, PASSED = 6, 2, 4, 3, 5, 1, 0
@@ -40,11 +43,21 @@ SCALE = {'kvm': 1, 'tcg': 4}
 CONFIG = os.environ.get('CONFIG') or 'default'
 SLOW = {'debug': 4, 'kcsan': 4, 'rt': 2}
 MEMORY = {'debug': '384M', 'kcsan': '320M'}
+# Kernels for machines with PCI
+PCS = ('scenarios',)
 # Without KVM a busy host can starve the emulated timers just when the kernel
 # compares them, half a second into its boot; it then goes on without
 # high-resolution timers, and would run other tests than those that were meant.
 STARVED = re.compile(rb'APIC timer disabled due to verification failure|Marking TSC unstable')
 RESTARTS = 5
+# For those who boot in threads, to which no signal comes: set it, and all guests end.
+STOPPING = threading.Event()
+
+
+# By default no ACPI and no PCI: a smaller kernel, and the CPUs are in the MP table.
+# Disks, network cards and NUMA nodes want a PC. What the ports need comes second.
+MACHINES = {'microvm': ('microvm,acpi=off,rtc=on', 'virtio-serial-device'),
+            'q35': ('q35', 'virtio-serial-pci')}
 
 
 class HarnessError(Exception):
@@ -148,7 +161,9 @@ def write_file(path, text):
 
 
 def qemu_machine(accel, args):
-    append = ['console=ttyS0', 'panic=-1', 'reboot=t', 'printk.time=1', 'rdinit=/init']
+    append = ['console=ttyS0', 'panic=-1', 'reboot=t', 'printk.time=1', 'rdinit=/init',
+              # What a guest that hangs is asked for: its tasks, and their scopes.
+              'unknown_nmi_panic', 'panic_sys_info=tasks']
     if args.jobs:
         append.append('vmtest.jobs=' + ','.join(args.jobs))
     khz = host_tsc_khz() if accel == 'tcg' else 0
@@ -156,26 +171,27 @@ def qemu_machine(accel, args):
         append += [f'tsc_early_khz={khz}', 'tsc=reliable']
     append += args.append
     return [qemu_path(), '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
-            # No ACPI and no PCI: a smaller kernel, and the CPUs are in the MP table.
-            '-M', 'microvm,acpi=off,rtc=on',
+            '-M', MACHINES[args.machine][0],
             *(['-accel', 'kvm', '-cpu', 'host'] if accel == 'kvm' else
               ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
             '-smp', str(args.smp), '-m', args.mem,
-            '-kernel', args.kernel, '-initrd', args.initrd, '-append', ' '.join(append)]
+            '-kernel', args.kernel, '-initrd', args.initrd, '-append', ' '.join(append),
+            '-device', MACHINES[args.machine][1], *args.qemu]
 
 
 def with_channels(machine, console, results):
-    return machine + ['-chardev', console, '-serial', 'chardev:console',
-                      '-device', 'virtio-serial-device', '-chardev', results,
+    return machine + ['-chardev', console, '-serial', 'chardev:console', '-chardev', results,
                       '-device', f'virtserialport,chardev=results,name={PORT}']
 
 
-def watch(process, files, quiet, total, echo, picky):
+def watch(process, files, quiet, total, echo, picky, outside=None):
     """Wait for the end; say how it came: exited, quiet, timeout or (if picky) starved."""
     start = last = time.monotonic()
     seen = [0] * len(files)
+    attached = outside is None
     while True:
         ended = process.poll() is not None
+        attached = attached or outside.attach()
         sizes = [os.path.getsize(f) if os.path.exists(f) else 0 for f in files]
         now = time.monotonic()
         if sizes != seen:
@@ -193,6 +209,8 @@ def watch(process, files, quiet, total, echo, picky):
             seen, last = sizes, now
         if ended:
             return 'exited'
+        if STOPPING.is_set():
+            return 'it was interrupted'
         if now - last > quiet:
             return 'quiet'
         if now - start > total:
@@ -224,10 +242,12 @@ def load_patterns(path, with_reason):
     return found
 
 
-def find_splats(console, allowlist=os.path.join(HERE, 'splats.allow')):
+def find_splats(console, allowlist=None):
     """Return the first lines of (forbidden, allowed) kernel complaints."""
     patterns = load_patterns(os.path.join(HERE, 'splats.txt'), False)
-    allow = load_patterns(allowlist, True)
+    lists = [allowlist] if allowlist else [os.path.join(HERE, 'splats.allow'),
+                                           os.path.join(HERE, f'splats.{CONFIG}.allow')]
+    allow = [p for name in lists for p in load_patterns(name, True)]
     if not patterns:
         raise HarnessError('scripts/vmtest/splats.txt is missing or empty: restore it')
     bad, allowed = [], []
@@ -310,7 +330,8 @@ def judge(console, results, jobs, end):
     elif end != 'exited':
         reasons[HARNESS] = end
     panic = re.search(r'Kernel panic - not syncing.*', console)
-    if panic:
+    # The one that a guest was asked for after it had been silent is no reason.
+    if panic and not (HANG in reasons and 'NMI: Not continuing' in panic.group()):
         reasons[PANIC] = panic.group().strip()
     bad, allowed = find_splats(console)
     if bad:
@@ -326,6 +347,10 @@ def judge(console, results, jobs, end):
         reasons[MISSING] = log[0] if log else 'a planned test did not report'
     elif not counts['passed'] + counts['failed'] + counts['skipped']:
         reasons[MISSING] = 'no test reported'
+    # To the parser, a job that failed because its tests were skipped is one that was.
+    refused = re.findall(r'^not ok \d+ - (\S+)', results, re.M)
+    if refused and not counts['failed']:
+        reasons[FAILED] = f"{', '.join(refused)}: failed without a failing test; skipped?"
     if counts['failed']:
         reasons[FAILED] = ', '.join(failed[:5]) + (', ...' if len(failed) > 5 else '')
 
@@ -339,6 +364,24 @@ def judge(console, results, jobs, end):
 def boot(args):
     """Run one guest, leave its records in build/run/<name>/, return the verdict."""
     accel, why = choose_accel()
+    # Services of the host are for those who call this function themselves.
+    outside = host.Host(getattr(args, 'services', ()))
+    try:
+        return boot_with(args, accel, why, outside)
+    finally:
+        outside.close()
+
+
+def last_words(process, outside):
+    """Have a guest that hangs report its tasks, and end."""
+    if outside.report_tasks():
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def boot_with(args, accel, why, outside):
     for what in (args.kernel, args.initrd):
         if not os.path.isfile(what):
             raise HarnessError(f'{what} is missing: run scripts/vmtest/build.sh')
@@ -347,6 +390,7 @@ def boot(args):
     os.makedirs(where)
     console, results, log = (os.path.join(where, f)
                              for f in ('console.log', 'results.ktap', 'qemu.log'))
+    args.append = args.append + outside.append()
     machine = qemu_machine(accel, args)
     again = with_channels(machine, 'stdio,id=console,signal=on',
                           'file,id=results,path=results.again.ktap')
@@ -357,7 +401,7 @@ def boot(args):
 
     start = time.monotonic()
     command = with_channels(machine, f'file,id=console,path={console}',
-                            f'file,id=results,path={results}')
+                            f'file,id=results,path={results}') + outside.args()
     for restarts in range(RESTARTS + 1):
         for old in (console, results):
             if os.path.exists(old):
@@ -368,8 +412,11 @@ def boot(args):
                 write_file(os.path.join(where, 'qemu.pid'), f'{process.pid}\n')
                 scale = SCALE[accel] * SLOW.get(CONFIG, 1)
                 end = watch(process, (console, results), args.quiet_timeout * scale,
-                            args.timeout * scale, args.verbose, picky=restarts < RESTARTS)
+                            args.timeout * scale, args.verbose, restarts < RESTARTS, outside)
+                if end in ('quiet', 'timeout'):
+                    last_words(process, outside)
             finally:
+                outside.detach()
                 if process.poll() is None:
                     process.kill()
                 os.unlink(os.path.join(where, 'qemu.pid'))
@@ -383,6 +430,8 @@ def boot(args):
     verdict, xml = judge(read_text(console), read_text(results), args.jobs, end)
     verdict.update(name=args.name, accel=accel, why=why, jobs=args.jobs,
                    restarts=restarts, seconds=round(time.monotonic() - start, 1))
+    if outside.said:
+        write_file(os.path.join(where, 'host.log'), '\n'.join(outside.said) + '\n')
     if xml:
         write_file(os.path.join(where, 'junit.xml'), xml)
     write_file(os.path.join(where, 'verdict.json'), json.dumps(verdict, indent=1) + '\n')
@@ -409,6 +458,9 @@ def boot_parser():
     p.add_argument('--jobs', type=lambda s: s.split(','), default=[])
     p.add_argument('--mem', default=MEMORY.get(CONFIG, '256M'))
     p.add_argument('--smp', type=int, default=2)
+    p.add_argument('--machine', choices=MACHINES, default='q35' if CONFIG in PCS else 'microvm')
+    p.add_argument('--qemu', action='extend', type=shlex.split, default=[],
+                   help='more arguments for QEMU')
     p.add_argument('--timeout', type=float, default=120,
                    help='seconds for the whole boot with KVM; four times as many without')
     p.add_argument('--quiet-timeout', type=float, default=20,

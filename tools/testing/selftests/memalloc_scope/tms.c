@@ -13,8 +13,6 @@
 
 #include "tms.h"
 
-#define MODULE	"test_memalloc_scope.ko"
-
 const char *const tms_kind_name[TMS_KINDS] = {
 	[TMS_HARDIRQ]	= "hardirq: hrtimer",
 	[TMS_IRQ_WORK]	= "hardirq: irq work",
@@ -43,12 +41,12 @@ const char *const tms_request_name[TMS_REQ_MAX] = {
 };
 
 /* Returns 0, or -errno; -ENOENT if there is no such file. */
-static int load_module(const char *dir, const char *subdir)
+static int load_module(const char *dir, const char *subdir, const char *module)
 {
 	char path[PATH_MAX];
 	int fd, err = 0;
 
-	if (snprintf(path, sizeof(path), "%s/%s" MODULE, dir, subdir) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/%s%s.ko", dir, subdir, module) >= (int)sizeof(path))
 		return -ENOENT;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -59,13 +57,14 @@ static int load_module(const char *dir, const char *subdir)
 	return err;
 }
 
-int tms_device(const char **why, bool *broken)
+int tms_module_device(const char *module, const char **why, bool *broken)
 {
+	static const char *const subdirs[] = { "test_modules/", "../test_modules/", "" };
 	static char text[TMS_WHY];
-	char self[PATH_MAX];
+	char self[PATH_MAX], path[64];
+	int fd, err = -ENOENT;
 	const char *dir;
 	ssize_t len;
-	int fd, err;
 
 	*broken = false;
 	*why = text;
@@ -73,7 +72,8 @@ int tms_device(const char **why, bool *broken)
 		*why = "needs root";
 		return -1;
 	}
-	fd = open(TMS_DEV, O_RDWR | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/dev/%s", module);
+	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
 
@@ -84,23 +84,27 @@ int tms_device(const char **why, bool *broken)
 	}
 	self[len] = '\0';
 	dir = dirname(self);
-	err = load_module(dir, "test_modules/");
-	if (err == -ENOENT)
-		err = load_module(dir, "");
+	for (size_t i = 0; i < sizeof(subdirs) / sizeof(*subdirs) && err == -ENOENT; i++)
+		err = load_module(dir, subdirs[i], module);
 	if (err == -ENOENT) {
-		*why = "no " MODULE " next to the program";
+		snprintf(text, sizeof(text), "no %s.ko next to the program", module);
 		return -1;
 	}
 	*broken = true;
 	if (err) {
-		snprintf(text, sizeof(text), MODULE " does not load: %s", strerror(-err));
+		snprintf(text, sizeof(text), "%s.ko does not load: %s", module, strerror(-err));
 		return -1;
 	}
-	fd = open(TMS_DEV, O_RDWR | O_CLOEXEC);
+	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		snprintf(text, sizeof(text), "cannot open " TMS_DEV ": %s", strerror(errno));
+		snprintf(text, sizeof(text), "cannot open %s: %s", path, strerror(errno));
 	*broken = fd < 0;
 	return fd;
+}
+
+int tms_device(const char **why, bool *broken)
+{
+	return tms_module_device("test_memalloc_scope", why, broken);
 }
 
 int tms_loopback_up(void)

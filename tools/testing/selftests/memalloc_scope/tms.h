@@ -29,6 +29,9 @@ extern const char *const tms_request_name[TMS_REQ_MAX];
  */
 int tms_device(const char **why, bool *broken);
 
+/* The same for a module whose device has its name */
+int tms_module_device(const char *module, const char **why, bool *broken);
+
 /* Loopback has to be up for network traffic. */
 int tms_loopback_up(void);
 

@@ -14,8 +14,6 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define TMS_DEV			"/dev/test_memalloc_scope"
-
 /* scopes */
 #define TMS_NOFS		0x01
 #define TMS_NOIO		0x02
@@ -184,6 +182,33 @@ struct tms_interrupt {
 	__u64 ms;
 };
 
+/* Entries to reclaim and to allocators other than the plain ones above */
+enum tms_entry_kind {
+	TMS_ENTRY_DIRECT,	/* direct reclaim; seen: the mask that it is told */
+	TMS_ENTRY_NODE,		/* node reclaim, if vm.zone_reclaim_mode says so */
+	TMS_ENTRY_COMPACTION,	/* direct compaction */
+	TMS_ENTRY_PGTABLE,	/* a page fault; seen: the masks of its page tables */
+	TMS_ENTRY_THP,		/* a page fault; seen: the mask of its huge page */
+	TMS_ENTRIES,
+};
+
+struct tms_entry {
+	/* in */
+	__u32 scopes;
+	__u32 request;
+	__u32 entry;		/* enum tms_entry_kind */
+	__u32 calls;		/* of the entry, or of the shrinker if that comes later */
+	__u32 max_ms;
+	__u32 huge_order;	/* TMS_ENTRY_THP */
+	__u64 addr;		/* where to fault */
+	/* out */
+	__u32 oom;
+	__u32 asked;
+	char asked_text[TMS_TEXT];
+	struct tms_seen entered;
+	struct tms_seen reclaim;	/* by the shrinker, called from this entry */
+};
+
 /* What a child of the caller, or a kernel thread, starts with */
 struct tms_child {
 	__u32 scopes;		/* in, TMS_IOC_KTHREAD: open around the creation */
@@ -229,6 +254,8 @@ struct tms_rewrite {
 #define TMS_IOC_LEAK_CLOSE	_IO('~', 0x77)
 #define TMS_IOC_NEWTASK		_IOR('~', 0x78, struct tms_child)
 #define TMS_IOC_FAIL		_IOWR('~', 0x79, struct tms_fail)
+/* EOPNOTSUPP: the kernel has no such entry */
+#define TMS_IOC_ENTRY		_IOWR('~', 0x7b, struct tms_entry)
 #define TMS_IOC_REWRITE		_IOWR('~', 0x7c, struct tms_rewrite)
 /* Sleep, uninterruptible, with scopes open; until woken, or for a minute. */
 #define TMS_IOC_SLEEP		_IO('~', 0x7a)	/* argument: scopes */

@@ -4,6 +4,7 @@
 #define _TMS_INTERNAL_H
 
 #include <linux/gfp.h>
+#include <linux/ktime.h>
 #include <linux/memalloc_scope.h>
 
 #include "test_memalloc_scope.h"
@@ -61,6 +62,16 @@ int tms_alloc_run(struct tms_alloc *a);
 int tms_reclaim_init(void);
 void tms_reclaim_exit(void);
 int tms_reclaim_run(struct tms_reclaim *r);
+
+/* Memory in pieces: nothing left but single pages, and a good many of these */
+void tms_fragment(ktime_t end);
+bool tms_ran_out(void);
+void tms_keep(struct page *page, unsigned int order);
+void tms_give_all_back(void);
+
+int tms_entry_run(struct tms_entry *e);
+void tms_entry_shrink(gfp_t gfp);
+void tms_entry_page_alloc(unsigned int order, gfp_t gfp);
 
 int tms_memcg_init(void);
 void tms_memcg_exit(void);

@@ -197,8 +197,11 @@ static void tms_page_alloc(void *data, struct page *page, unsigned int order,
 	last->page = page;
 	last->gfp = gfp;
 	last->valid = true;
-	if (tms_all_pages && in_task())
+	if (!in_task())
+		return;
+	if (tms_all_pages)
 		tms_masks_add(tms_all_pages, gfp);
+	tms_entry_page_alloc(order, gfp);
 }
 
 static void tms_percpu_alloc(void *data, unsigned long call_site, bool reserved,
@@ -337,6 +340,8 @@ static int tms_run(unsigned int cmd, void *arg)
 		return tms_memcg_run(arg);
 	case TMS_IOC_ALLOC:
 		return tms_alloc_run(arg);
+	case TMS_IOC_ENTRY:
+		return tms_entry_run(arg);
 	case TMS_IOC_INTERRUPT:
 		return tms_interrupt_run(arg);
 	case TMS_IOC_KTHREAD:

@@ -32,6 +32,13 @@ static struct shrinker *tms_shrinker;
 static struct tms_masks tms_shrunk;
 static bool tms_oom;
 
+static void tms_pages_init(struct tms_pages *p)
+{
+	spin_lock_init(&p->lock);
+	INIT_LIST_HEAD(&p->list);
+	p->nr = 0;
+}
+
 static void tms_put(struct tms_pages *to, struct page *page, unsigned int order)
 {
 	unsigned long flags;
@@ -85,8 +92,10 @@ static unsigned long tms_scan(struct shrinker *s, struct shrink_control *sc)
 {
 	if (current_is_kswapd())
 		return SHRINK_STOP;
-	if (current == tms_task)
+	if (current == tms_task) {
 		tms_masks_add(&tms_shrunk, sc->gfp_mask);
+		tms_entry_shrink(sc->gfp_mask);
+	}
 	sc->nr_scanned = tms_give_back(&tms_pool, sc->nr_to_scan);
 	/* Or else reclaim sees no progress: it throttles, and ends in OOM. */
 	mm_account_reclaimed_pages(sc->nr_scanned);
@@ -115,13 +124,13 @@ static bool tms_stop(ktime_t end)
 	       ktime_after(ktime_get(), end);
 }
 
-static void tms_take(gfp_t gfp, ktime_t end)
+static void tms_take(gfp_t gfp, int min_order, ktime_t end)
 {
 	struct page *page;
 
 	gfp &= ~__GFP_RECLAIM;
 	gfp |= __GFP_NOMEMALLOC | TMS_GFP_ALWAYS;
-	for (int order = MAX_PAGE_ORDER; order >= 0; order--) {
+	for (int order = MAX_PAGE_ORDER; order >= min_order; order--) {
 		while (!tms_stop(end)) {
 			page = alloc_pages(gfp, order);
 			if (!page)
@@ -138,8 +147,58 @@ static void tms_take(gfp_t gfp, ktime_t end)
  */
 static void tms_make_short(ktime_t end)
 {
-	tms_take(GFP_HIGHUSER_MOVABLE, end);
-	tms_take(GFP_KERNEL, end);
+	tms_take(GFP_HIGHUSER_MOVABLE, 0, end);
+	tms_take(GFP_KERNEL, 0, end);
+}
+
+void tms_fragment(ktime_t end)
+{
+	struct tms_pages blocks;
+	struct page *page;
+
+	tms_pages_init(&blocks);
+	WRITE_ONCE(tms_oom, false);
+	tms_make_short(end);
+	/* Half of what can be split is plenty for any watermark. */
+	spin_lock_irq(&tms_hog.lock);
+	list_splice_init(&tms_hog.list, &blocks.list);
+	tms_hog.nr = 0;
+	spin_unlock_irq(&tms_hog.lock);
+	while ((page = list_first_entry_or_null(&blocks.list, struct page, lru))) {
+		unsigned int order = page_private(page);
+
+		list_del(&page->lru);
+		if (order)
+			split_page(page, order);
+		for (int i = 0; i < 1 << order; i++) {
+			if (order && page_to_pfn(page + i) & 1) {
+				set_page_private(page + i, 0);
+				__free_page(page + i);
+			} else {
+				tms_put(&tms_hog, page + i, 0);
+			}
+		}
+		cond_resched();
+	}
+	/* The watermarks let go of what they kept, now that there is so much. */
+	tms_take(GFP_HIGHUSER_MOVABLE, 1, end);
+	tms_take(GFP_KERNEL, 1, end);
+}
+
+bool tms_ran_out(void)
+{
+	return READ_ONCE(tms_oom);
+}
+
+void tms_keep(struct page *page, unsigned int order)
+{
+	tms_put(&tms_hog, page, order);
+}
+
+void tms_give_all_back(void)
+{
+	tms_give_back(&tms_hog, ULONG_MAX);
+	tms_give_back(&tms_pool, ULONG_MAX);
 }
 
 struct tms_irq_alloc {
@@ -300,18 +359,11 @@ int tms_reclaim_run(struct tms_reclaim *r)
 		tms_reclaim_loop(r, gfp, &used, end);
 	tms_close(&c);
 
-	tms_give_back(&tms_hog, ULONG_MAX);
-	tms_give_back(&tms_pool, ULONG_MAX);
+	tms_give_all_back();
 	r->oom = READ_ONCE(tms_oom);
 	tms_masks_report(&r->used, &used, gfp);
 	tms_masks_report(&r->reclaim, &tms_shrunk, gfp);
 	return signal_pending(current) ? -EINTR : 0;
-}
-
-static void tms_pages_init(struct tms_pages *p)
-{
-	spin_lock_init(&p->lock);
-	INIT_LIST_HEAD(&p->list);
 }
 
 int tms_reclaim_init(void)

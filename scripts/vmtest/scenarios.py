@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""The scenarios of "make test SUITE=scenarios" and "make soak": one guest for each, two
+at a time, as they wait for much.
+
+ONLY=name,name runs some of them. DURATION=seconds is how long each goes on under
+load in "make soak"; the quick forms do the least that shows what they are to show.
+"""
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import images
+import servers
+import vm
+
+
+def nodes(memory, count=2):
+    """NUMA nodes with one CPU each."""
+    each = memory // count
+    return [w for n in range(count) for w in (
+        '-object', f'memory-backend-ram,id=mem{n},size={each}M',
+        '-numa', f'node,nodeid={n},cpus={n},memdev=mem{n}')]
+
+
+class Scenario:
+    """What a guest needs, and what it is to run."""
+
+    def __init__(self, memory, jobs, append=(), qemu=(), disks=(), usb_disks=(), services=(),
+                 timeout=90, soak=None):
+        self.memory = memory
+        self.jobs = jobs
+        self.append = list(append)
+        self.qemu = list(qemu)
+        self.disks = disks                  # serial numbers of images
+        self.usb_disks = usb_disks          # MiB of each
+        self.services = services            # made for each boot
+        self.timeout = timeout              # seconds with KVM
+        self.soak = dict(soak or {})        # settings of the long form, or None
+
+    def drives(self, where):
+        words = []
+        for serial in self.disks:
+            path = images.make(vm.CACHE)[serial]
+            words += ['-drive', f'if=none,id={serial},file={path},format=raw,cache=unsafe,'
+                                'snapshot=on',
+                      '-device', f'virtio-blk-pci,drive={serial},serial={serial}']
+        for nr, size in enumerate(self.usb_disks):
+            path = os.path.join(where, f'usb{nr}.img')
+            images.blank(path, size)
+            words += ['-drive', f'if=none,id=usb{nr},file={path},format=raw,cache=unsafe',
+                      '-device', f'usb-storage,bus=xhci.0,drive=usb{nr}']
+        return words
+
+    def boot(self, name, duration=0, only='', kernel=''):
+        args = vm.boot_parser().parse_args(['--kernel', kernel] if kernel else [])
+        args.name = name
+        args.jobs = self.jobs
+        # A NUMA node does not end in the middle of a socket.
+        args.smp = '2,sockets=2'
+        args.append = self.append + ([f'vmtest.only={only}'] if only else [])
+        args.timeout = self.timeout
+        memory = self.memory
+        if duration:
+            # Each of its tests goes on for so long.
+            args.timeout = 2 * self.timeout + 8 * duration
+            settings = {'TMS_SECONDS': duration, **self.soak}
+            memory = settings.pop('memory', memory)
+            args.append += [f'{key}={value}' for key, value in settings.items()]
+        args.mem = f'{memory}M'
+        # They work in silence for long.
+        args.quiet_timeout = args.timeout
+        started = []
+        try:
+            with tempfile.TemporaryDirectory(prefix='vmtest-disks-') as where:
+                args.qemu = self.qemu + self.drives(where)
+                args.services = started
+                for make in self.services:
+                    started.append(make())
+                return vm.boot(args)
+        except OSError as e:
+            raise vm.HarnessError(f'{name}: {e}') from e
+        finally:
+            for service in started:
+                service.close()
+
+
+def card():
+    return servers.Card('e1000e')
+
+
+# Those that take longest come first.
+SCENARIOS = {
+    'nbd': Scenario(96, ['nbd'], services=[card, servers.Nbd, servers.Echo], timeout=150,
+                    soak={'memory': 256, 'TMS_TIMES': 400, 'TMS_LINK_DOWN': 180}),
+    'nfs': Scenario(96, ['nfs'], services=[card, servers.Nfs], timeout=120,
+                    soak={'memory': 256, 'TMS_TIMES': 200, 'TMS_LINK_DOWN': 180}),
+    'fs': Scenario(256, ['fs'], disks=['tms-ext4', 'tms-xfs', 'tms-btrfs', 'tms-host']),
+    'usb': Scenario(192, ['usb'], qemu=['-device', 'qemu-xhci,id=xhci'], usb_disks=[96, 96]),
+    'pm': Scenario(192, ['pm']),
+    'entries': Scenario(512, ['entries'], qemu=nodes(512)),
+    'contig': Scenario(192, ['contig'], ['cma=32M'], disks=['tms-ext4']),
+    'receive': Scenario(96, ['receive']),
+}
+
+
+def figures(name):
+    """What the programs have to say about a run, apart from passing."""
+    results = vm.read_text(os.path.join(vm.BUILD, 'run', name, 'results.ktap'))
+    test = ''
+    for line in results.splitlines():
+        text = line.strip()
+        if text.startswith('# figure: '):
+            if test:
+                yield test
+            test = ''
+            yield text[len('# figure: '):]
+        elif text.startswith('#  RUN '):
+            test = text.split()[2] + ':'
+
+
+def boot(name, duration):
+    return SCENARIOS[name].boot(name if not duration else f'soak-{name}', duration)
+
+
+def show(verdict):
+    print(vm.describe(verdict))
+    for text in figures(verdict['name']):
+        print(f'  {text}' if text.endswith(':') else f'    {text}')
+    for kind in ('skipped', 'failed'):
+        for test in verdict[f'{kind}_tests']:
+            print(f'  {kind}: {test}')
+    sys.stdout.flush()
+
+
+def boot_all(names, duration):
+    """Their verdicts, as they come."""
+    images.make(vm.CACHE)
+    pool = ThreadPoolExecutor(2)
+    try:
+        for future in as_completed([pool.submit(boot, name, duration) for name in names]):
+            yield future.result()
+    finally:
+        vm.STOPPING.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def main():
+    soak = sys.argv[1:] == ['soak']
+    # Guests and servers end with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(vm.HARNESS))
+    only = [s for s in (os.environ.get('ONLY') or '').split(',') if s] or list(SCENARIOS)
+    start = time.monotonic()
+    codes, passed, failed, skipped = {vm.PASSED}, 0, 0, 0
+    summary = os.path.join(vm.BUILD, 'run', 'scenarios-summary.json')
+    if os.path.exists(summary):
+        os.unlink(summary)
+    try:
+        duration = int(os.environ.get('DURATION') or 600) if soak else 0
+        for name in only:
+            if name not in SCENARIOS:
+                raise vm.HarnessError(f"ONLY={name}: use some of {', '.join(SCENARIOS)}")
+        accel, why = vm.choose_accel()
+        print(f'accelerator: {accel} ({why})', flush=True)
+        for verdict in boot_all(only, duration):
+            show(verdict)
+            counts = verdict['counts']
+            bad = counts['failed'] + counts['crashed']
+            codes.add(verdict['exit'])
+            passed += counts['passed']
+            skipped += counts['skipped']
+            failed += bad or int(verdict['exit'] != vm.PASSED)
+    except (vm.HarnessError, OSError, ValueError) as e:
+        print(f'vmtest: {e}', file=sys.stderr)
+        codes.add(vm.HARNESS)
+        failed += 1
+    seconds = round(time.monotonic() - start)
+    code = next((c for c in vm.ORDER if c in codes), vm.HARNESS)
+    os.makedirs(os.path.dirname(summary), exist_ok=True)
+    vm.write_file(summary, json.dumps({
+        'config': vm.CONFIG, 'suite': 'scenarios', 'exit': code,
+        'verdict': vm.NAMES.get(code, code), 'passed': passed, 'failed': failed,
+        'skipped': skipped, 'seconds': seconds}) + '\n')
+    print(f'scenarios took {seconds} s; records are in build/run/')
+    print(f'{passed} passed, {failed} failed, {skipped} skipped')
+    return code
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -67,7 +67,7 @@ class Scenario:
         memory = self.memory
         if duration:
             # Each of its tests goes on for so long.
-            args.timeout = 2 * self.timeout + 8 * duration
+            args.timeout = 10 * self.timeout + 8 * duration
             settings = {'TMS_SECONDS': duration, **self.soak}
             memory = settings.pop('memory', memory)
             args.append += [f'{key}={value}' for key, value in settings.items()]
@@ -93,12 +93,14 @@ def card():
     return servers.Card('e1000e')
 
 
+SWAP_SOAK = {'memory': 256, 'TMS_TIMES': 200, 'TMS_LINK_DOWN': 180, 'TMS_PATIENCE': 3600}
+
 # Those that take longest come first.
 SCENARIOS = {
     'nbd': Scenario(96, ['nbd'], services=[card, servers.Nbd, servers.Echo], timeout=150,
-                    soak={'memory': 256, 'TMS_TIMES': 400, 'TMS_LINK_DOWN': 180}),
+                    soak=SWAP_SOAK),
     'nfs': Scenario(96, ['nfs'], services=[card, servers.Nfs], timeout=120,
-                    soak={'memory': 256, 'TMS_TIMES': 200, 'TMS_LINK_DOWN': 180}),
+                    soak=SWAP_SOAK),
     'fs': Scenario(256, ['fs'], disks=['tms-ext4', 'tms-xfs', 'tms-btrfs', 'tms-host']),
     'usb': Scenario(192, ['usb'], qemu=['-device', 'qemu-xhci,id=xhci'], usb_disks=[96, 96]),
     'pm': Scenario(192, ['pm']),

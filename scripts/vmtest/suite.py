@@ -32,7 +32,8 @@ SUITES = {'all': ['all', 'movable'], 'kunit': ['kunit'],
 GUEST_CONTROLS = [
     ('panic', vm.PANIC, 'Kernel panic - not syncing: vmtest control'),
     ('hang', vm.HANG, 'vmtest: job control-hang'),
-    ('sleep', vm.HANG, 'vmtest: job control-sleep'),
+    # A guest that hangs reports its tasks.
+    ('sleep', vm.HANG, 'task:sleep '),
     ('warn', vm.SPLAT, 'vmtest control'),
     ('lockdep', vm.SPLAT, 'possible circular locking dependency'),
     ('kunit-fail', vm.FAILED, 'not ok 2 control_fails'),

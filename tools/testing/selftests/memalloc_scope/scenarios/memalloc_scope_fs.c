@@ -108,7 +108,7 @@ static bool seen_enough(void *arg)
  * btrfs_iget_logging() in fs/btrfs/tree-log.c; in ext4 mext_folio_double_lock() as well
  * as the handle of jbd2); or super_cache_scan() in fs/super.c ignores __GFP_FS.
  */
-TEST_F_TIMEOUT(fs, storm, 3600)
+TEST_F_TIMEOUT(fs, storm, 14400)
 {
 	char why[TMS_FS_WHY] = "";
 	struct tmf_count c;

@@ -91,7 +91,7 @@ static bool seen_enough(void *arg)
 }
 
 /* Red if: the scope has no effect anyway, or nothing depends on it. */
-TEST_F_TIMEOUT(fs_control, storm, 3600)
+TEST_F_TIMEOUT(fs_control, storm, 14400)
 {
 	/* Charges of the memory cgroup reclaim without the page allocator. */
 	static const char *const symbols[] = {

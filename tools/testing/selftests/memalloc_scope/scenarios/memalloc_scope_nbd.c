@@ -8,7 +8,7 @@
  * exchanged with; the host is asked to pull the cable, or to kill the server, through
  * the virtio port vmtest.host. TMS_SECONDS is how long a test runs at least,
  * TMS_TIMES how much memory is held, in percent of the RAM, TMS_LINK_DOWN for how many
- * seconds the cable is out.
+ * seconds the cable is out, TMS_PATIENCE how long to wait for what has to end.
  *
  * "Red if" says, for each test, what to break in the kernel to see it fail.
  */
@@ -36,7 +36,8 @@
 #define PROVE_LOCKING	"/proc/sys/kernel/prove_locking"
 #define LINE		8192	/* more than any record of /dev/kmsg has */
 #define NORECLAIM	3	/* number of the scope in struct tmp_count */
-#define PATIENCE	300	/* seconds for anything that has to end */
+/* Seconds for anything that has to end */
+#define PATIENCE	setting("TMS_PATIENCE", 300)
 #define HOLD_MS		20	/* of the drainer, and how often it does */
 #define DRAIN_MS	500
 
@@ -252,7 +253,7 @@ static void finish(struct __test_metadata *_metadata, struct story *s)
  * The reserves and the borrowed context at work. Red if __netif_receive_skb() and
  * __netif_receive_skb_list() open no scope.
  */
-TEST_F_TIMEOUT(nbd, swap, 900)
+TEST_F_TIMEOUT(nbd, swap, 14400)
 {
 	struct story *s = &self->s;
 	struct nbd_config config = {
@@ -285,7 +286,7 @@ static bool ask(struct __test_metadata *_metadata, const char *command)
 }
 
 /* The cable is pulled while memory is short, and put back. */
-TEST_F_TIMEOUT(nbd, link_down, 900)
+TEST_F_TIMEOUT(nbd, link_down, 14400)
 {
 	struct story *s = &self->s;
 	struct nbd_config config = {
@@ -328,7 +329,7 @@ TEST_F_TIMEOUT(nbd, link_down, 900)
  * wait for room in the socket (for the timeout, once more) and, with no connection
  * left, for a new one (for the dead connection timeout): so it may well be late.
  */
-TEST_F_TIMEOUT(nbd, timeout, 900)
+TEST_F_TIMEOUT(nbd, timeout, 14400)
 {
 	struct story *s = &self->s;
 	struct nbd_config config = {
@@ -343,7 +344,7 @@ TEST_F_TIMEOUT(nbd, timeout, 900)
 
 	start_swapping(_metadata, s, &config, 80);
 	ASSERT_TRUE(swap_load_fill(s->load, PATIENCE));
-	snprintf(command, sizeof(command), "nbd replace %u", setting("TMS_REPLACE", 10));
+	snprintf(command, sizeof(command), "nbd replace %lu", setting("TMS_REPLACE", 10));
 	if (!ask(_metadata, command))
 		return;
 	start = seconds_now();

@@ -24,6 +24,8 @@
 
 #define DIR		"/tmp/nfs"
 #define SWAP		DIR "/swap"
+/* Seconds for anything that has to end */
+#define PATIENCE	setting("TMS_PATIENCE", 300)
 #define MORE		2000	/* pages: things go on */
 #define BIT_NORECLAIM	3	/* of TMS_NORECLAIM, in struct tmp_count */
 
@@ -161,7 +163,7 @@ static bool more_pages(struct swap_load *l, __u64 pages, double seconds)
  * Red if: xprt_transmit() in net/sunrpc/xprt.c, or xs_tcp_setup_socket() in xprtsock.c
  * for a new connection, does not open noreclaim for a transport that swaps.
  */
-TEST_F_TIMEOUT(nfs, swap, 1200)
+TEST_F_TIMEOUT(nfs, swap, 14400)
 {
 	unsigned int down = setting("TMS_LINK_DOWN", 15);
 	double begin = seconds_now();
@@ -181,9 +183,9 @@ TEST_F_TIMEOUT(nfs, swap, 1200)
 	traffic = traffic_start(NULL);
 	l = swap_load_start(self->bytes);
 	ASSERT_NE(NULL, l);
-	EXPECT_TRUE(swap_load_fill(l, 300));
+	EXPECT_TRUE(swap_load_fill(l, PATIENCE));
 	/* More than once around, for all to be verified that was swapped out. */
-	EXPECT_TRUE(more_pages(l, self->bytes / 4096, 300));
+	EXPECT_TRUE(more_pages(l, self->bytes / 4096, PATIENCE));
 	swap_load_look(l, &r);
 	report("%.0f s: %llu pages: no progress for %.1f s", seconds_now() - begin,
 	       (unsigned long long)r.pages, r.stalled);
@@ -197,7 +199,7 @@ TEST_F_TIMEOUT(nfs, swap, 1200)
 	if (!err) {
 		swap_load_restart_clock(l);
 		go_on(l, down);
-		EXPECT_TRUE(more_pages(l, MORE, 120));
+		EXPECT_TRUE(more_pages(l, MORE, PATIENCE));
 		swap_load_look(l, &r);
 		report("%.0f s: %llu pages; link down for %u s, no progress for %.1f s",
 		       seconds_now() - begin, (unsigned long long)r.pages, down, r.stalled);
@@ -207,20 +209,20 @@ TEST_F_TIMEOUT(nfs, swap, 1200)
 		killed = true;
 		swap_load_restart_clock(l);
 		go_on(l, 2);
-		EXPECT_TRUE(more_pages(l, MORE, 120));
+		EXPECT_TRUE(more_pages(l, MORE, PATIENCE));
 		swap_load_look(l, &r);
 		report("%.0f s: %llu pages, after the server was killed: no progress for %.1f s",
 		       seconds_now() - begin, (unsigned long long)r.pages, r.stalled);
 	}
 	while (seconds_now() - begin < setting("TMS_SECONDS", 0))
-		EXPECT_TRUE(more_pages(l, MORE, 120));
+		EXPECT_TRUE(more_pages(l, MORE, PATIENCE));
 	/* Little of it is to be verified without swap, the rest has been with it. */
-	EXPECT_TRUE(swap_load_shrink(l, ram_bytes() / 16, 300));
+	EXPECT_TRUE(swap_load_shrink(l, ram_bytes() / 16, PATIENCE));
 	if (traffic)
 		traffic_stop(traffic, &t);
 	EXPECT_EQ(0, swap_off(SWAP));
 	self->on = false;
-	swap_load_end(l, 300, &r);
+	swap_load_end(l, PATIENCE, &r);
 	EXPECT_EQ(0, r.bad)
 		TH_LOG("%s", r.why);
 	EXPECT_EQ(0, r.lost);

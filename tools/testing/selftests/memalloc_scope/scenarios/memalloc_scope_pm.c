@@ -148,7 +148,7 @@ FIXTURE_TEARDOWN(disk)
 	zram_reset();
 }
 
-TEST_F_TIMEOUT(disk, resumes, 600)
+TEST_F_TIMEOUT(disk, resumes, 14400)
 {
 	const bool protected = !variant->unprotected && !variant->probe;
 	const char *env = getenv("TMS_SECONDS");

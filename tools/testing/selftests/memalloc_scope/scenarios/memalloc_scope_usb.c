@@ -340,7 +340,7 @@ static void stats(struct __test_metadata *_metadata, int fd, struct tmd_stats st
 	}
 }
 
-TEST_F_TIMEOUT(usb, resets, 600)
+TEST_F_TIMEOUT(usb, resets, 14400)
 {
 	const char *env = getenv("TMS_SECONDS");
 	int seconds = env ? atoi(env) : 0;

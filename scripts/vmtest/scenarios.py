@@ -126,7 +126,16 @@ def figures(name):
 
 
 def boot(name, duration):
-    return SCENARIOS[name].boot(name if not duration else f'soak-{name}', duration)
+    run = name if not duration else f'soak-{name}'
+    start = time.monotonic()
+    try:
+        return SCENARIOS[name].boot(run, duration)
+    except vm.HarnessError as e:
+        # The others have nothing to do with that.
+        return {'name': run, 'exit': vm.HARNESS, 'verdict': vm.NAMES[vm.HARNESS],
+                'reason': str(e), 'counts': {'passed': 0, 'failed': 0, 'skipped': 0, 'crashed': 0},
+                'seconds': round(time.monotonic() - start, 1), 'accel': 'not booted',
+                'restarts': 0, 'skipped_tests': [], 'failed_tests': []}
 
 
 def show(verdict):

@@ -163,7 +163,9 @@ def write_file(path, text):
 def qemu_machine(accel, args):
     append = ['console=ttyS0', 'panic=-1', 'reboot=t', 'printk.time=1', 'rdinit=/init',
               # What a guest that hangs is asked for: its tasks, and their scopes.
-              'unknown_nmi_panic', 'panic_sys_info=tasks']
+              # To a machine without PCI, any NMI is a system error.
+              'sysctl.kernel.panic_on_unrecovered_nmi=1', 'unknown_nmi_panic',
+              'panic_sys_info=tasks']
     if args.jobs:
         append.append('vmtest.jobs=' + ','.join(args.jobs))
     khz = host_tsc_khz() if accel == 'tcg' else 0

@@ -8,6 +8,7 @@ load in "make soak"; the quick forms do the least that shows what they are to sh
 """
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -128,6 +129,8 @@ def figures(name):
 def boot(name, duration):
     run = name if not duration else f'soak-{name}'
     start = time.monotonic()
+    # What it said the last time is not what it says now.
+    shutil.rmtree(os.path.join(vm.BUILD, 'run', run), ignore_errors=True)
     try:
         return SCENARIOS[name].boot(run, duration)
     except vm.HarnessError as e:

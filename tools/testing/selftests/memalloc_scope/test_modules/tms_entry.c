@@ -150,7 +150,7 @@ static int tms_fault_entry(struct tms_entry *e)
 	tms_open(&c, e->scopes);
 	/* Reading finds the zero page: what is allocated is tables alone. */
 	if (e->entry == TMS_ENTRY_PGTABLE)
-		err = get_user(value, addr);
+		err = copy_from_user(&value, addr, sizeof(value)) ? -EFAULT : 0;
 	else
 		err = put_user('x', addr);
 	tms_close(&c);

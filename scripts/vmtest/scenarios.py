@@ -6,7 +6,6 @@ at a time, as they wait for much.
 ONLY=name,name runs some of them. DURATION=seconds is how long each goes on under
 load in "make soak"; the quick forms do the least that shows what they are to show.
 """
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import images
 import servers
+import suite
 import vm
 
 
@@ -192,16 +192,7 @@ def main():
         print(f'vmtest: {e}', file=sys.stderr)
         codes.add(vm.HARNESS)
         failed += 1
-    seconds = round(time.monotonic() - start)
-    code = next((c for c in vm.ORDER if c in codes), vm.HARNESS)
-    os.makedirs(os.path.dirname(summary), exist_ok=True)
-    vm.write_file(summary, json.dumps({
-        'config': vm.CONFIG, 'suite': 'scenarios', 'exit': code,
-        'verdict': vm.NAMES.get(code, code), 'passed': passed, 'failed': failed,
-        'skipped': skipped, 'seconds': seconds}) + '\n')
-    print(f'scenarios took {seconds} s; records are in build/run/')
-    print(f'{passed} passed, {failed} failed, {skipped} skipped')
-    return code
+    return suite.finish(summary, 'scenarios', start, codes, passed, failed, skipped)
 
 
 if __name__ == '__main__':

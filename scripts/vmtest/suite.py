@@ -191,6 +191,19 @@ def scenarios():
         return done.returncode or vm.HARNESS, 0, 1, 0
 
 
+def finish(summary, suite, start, codes, passed, failed, skipped):
+    """Write down and print what came of it all; the exit code."""
+    seconds = round(time.monotonic() - start)
+    code = next((c for c in vm.ORDER if c in codes), vm.HARNESS)
+    os.makedirs(os.path.dirname(summary), exist_ok=True)
+    vm.write_file(summary, json.dumps({
+        'config': CONFIG, 'suite': suite, 'exit': code, 'verdict': vm.NAMES.get(code, code),
+        'passed': passed, 'failed': failed, 'skipped': skipped, 'seconds': seconds}) + '\n')
+    print(f'{suite}: {seconds} s; records are in build/run/')
+    print(f'{passed} passed, {failed} failed, {skipped} skipped')
+    return code
+
+
 def main():
     suite = os.environ.get('SUITE') or 'all'
     if suite not in SUITES:
@@ -226,15 +239,7 @@ def main():
         print(f'vmtest: {e}', file=sys.stderr)
         codes.add(vm.HARNESS)
         failed += 1
-    seconds = round(time.monotonic() - start)
-    code = next((c for c in vm.ORDER if c in codes), vm.HARNESS)
-    os.makedirs(os.path.dirname(summary), exist_ok=True)
-    vm.write_file(summary, json.dumps({
-        'config': CONFIG, 'suite': suite, 'exit': code, 'verdict': vm.NAMES.get(code, code),
-        'passed': passed, 'failed': failed, 'skipped': skipped, 'seconds': seconds}) + '\n')
-    print(f'tests took {seconds} s; records are in build/run/')
-    print(f'{passed} passed, {failed} failed, {skipped} skipped')
-    return code
+    return finish(summary, suite, start, codes, passed, failed, skipped)
 
 
 if __name__ == '__main__':

@@ -172,11 +172,9 @@ fi
 [ "$CONFIG" = scenarios ] ||
 	run "control modules" make "${args[@]}" -j"$J" "M=$SELF/controls" "MO=$OUT/controls" modules
 
-# gen_init_cpio takes owners and device nodes from this list, so that nobody has
-# to be root.
 # A program of the host, with what it is linked to
 bundle() {
-	local path f
+	local path f d
 	path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1") || die "$1 is not installed"
 	echo "file /sbin/$1 $(realpath "$path") 755 0 0"
 	ldd "$path" | grep -o '/[^ ]*' | while read -r f; do
@@ -189,6 +187,8 @@ bundle() {
 	done | awk '!seen[$0]++'
 }
 
+# gen_init_cpio takes owners and device nodes from this list, so that nobody has
+# to be root.
 spec() {
 	local d f
 	for d in bin dev etc proc sbin sys tmp tests vmtest vmtest/jobs vmtest/modules; do

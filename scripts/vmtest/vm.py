@@ -190,11 +190,11 @@ def with_channels(machine, console, results):
                       '-device', f'virtserialport,chardev=results,name={PORT}']
 
 
-def watch(process, files, quiet, total, echo, picky, outside=None):
+def watch(process, files, quiet, total, echo, picky, outside):
     """Wait for the end; say how it came: exited, quiet, timeout or (if picky) starved."""
     start = last = time.monotonic()
     seen = [0] * len(files)
-    attached = outside is None
+    attached = False
     while True:
         ended = process.poll() is not None
         attached = attached or outside.attach()

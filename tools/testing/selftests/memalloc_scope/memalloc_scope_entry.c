@@ -5,10 +5,8 @@
  * reclaim, the machine needs more than one NUMA node.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,27 +21,6 @@
 #define MIN_UNMAPPED		"/proc/sys/vm/min_unmapped_ratio"
 #define MIN_SLAB		"/proc/sys/vm/min_slab_ratio"
 #define THP			"/sys/kernel/mm/transparent_hugepage/"
-
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
-static bool read_text(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	buf[len < 0 ? 0 : len] = '\0';
-	return len > 0;
-}
 
 FIXTURE(entry) {
 	int fd;

@@ -107,6 +107,28 @@ int tms_device(const char **why, bool *broken)
 	return tms_module_device("test_memalloc_scope", why, broken);
 }
 
+bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+bool read_text(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	buf[len < 0 ? 0 : len] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return len > 0;
+}
+
 int tms_loopback_up(void)
 {
 	struct ifreq ifr = { .ifr_name = "lo" };

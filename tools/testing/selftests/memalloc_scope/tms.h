@@ -32,6 +32,10 @@ int tms_device(const char **why, bool *broken);
 /* The same for a module whose device has its name */
 int tms_module_device(const char *module, const char **why, bool *broken);
 
+/* Small files, as settings of the kernel are; what is read ends with its first line. */
+bool write_text(const char *path, const char *text);
+bool read_text(const char *path, char *buf, size_t size);
+
 /* Loopback has to be up for network traffic. */
 int tms_loopback_up(void);
 

@@ -11,33 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../tms.h"
 #include "tms_scenario.h"
 
 #define HOST_PORT	"vmtest.host"
 #define HOST_MS		30000	/* a server may take some time to start */
 #define PORTS		"/sys/class/virtio-ports"
-
-bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
-bool read_text(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	buf[len < 0 ? 0 : len] = '\0';
-	buf[strcspn(buf, "\n")] = '\0';
-	return len > 0;
-}
 
 unsigned long setting(const char *name, unsigned long normally)
 {

@@ -8,10 +8,6 @@
 
 #include "tms_figure.h"
 
-/* Settings of the kernel */
-bool write_text(const char *path, const char *text);
-bool read_text(const char *path, char *buf, size_t size);
-
 /* The number in an environment variable: how long forms differ from quick ones */
 unsigned long setting(const char *name, unsigned long normally);
 

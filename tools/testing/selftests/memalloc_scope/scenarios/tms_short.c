@@ -4,10 +4,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../tms.h"
 #include "tms_fs.h"
 
 #define CGROUP		"/sys/fs/cgroup"
@@ -29,27 +29,6 @@ static char usual_pressure[32];
  */
 static int current_fd = -1, max_fd = -1;
 
-static int get(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd < 0 ? -1 : read(fd, text, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	text[len < 0 ? 0 : len] = '\0';
-	return len < 0 ? -1 : 0;
-}
-
-static int put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int err = fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return err ? -1 : 0;
-}
-
 int tms_short_limit(unsigned long kb)
 {
 	char text[32];
@@ -69,19 +48,20 @@ unsigned long tms_short_kb(void)
 
 int tms_short_enter(void)
 {
-	return put(GROUP "/cgroup.procs", "0");
+	return write_text(GROUP "/cgroup.procs", "0") ? 0 : -1;
 }
 
 int tms_short_begin(unsigned long kb)
 {
-	put(CGROUP "/cgroup.subtree_control", "+memory");
+	write_text(CGROUP "/cgroup.subtree_control", "+memory");
 	if (mkdir(GROUP, 0700) && errno != EEXIST)
 		return -1;
 	current_fd = open(GROUP "/memory.current", O_RDONLY | O_CLOEXEC);
 	max_fd = open(GROUP "/memory.max", O_WRONLY | O_CLOEXEC);
 	if (current_fd < 0 || max_fd < 0 || tms_short_limit(kb))
 		return -1;
-	if (get(PRESSURE, usual_pressure, sizeof(usual_pressure)) || put(PRESSURE, VERY_MUCH))
+	if (!read_text(PRESSURE, usual_pressure, sizeof(usual_pressure)) ||
+	    !write_text(PRESSURE, VERY_MUCH))
 		return -1;
 	return 0;
 }
@@ -89,7 +69,7 @@ int tms_short_begin(unsigned long kb)
 void tms_short_end(void)
 {
 	if (usual_pressure[0])
-		put(PRESSURE, usual_pressure);
+		write_text(PRESSURE, usual_pressure);
 	if (current_fd >= 0)
 		close(current_fd);
 	if (max_fd >= 0)

@@ -6,6 +6,7 @@
 #include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/memalloc_scope.h>
+#include <linux/once_lite.h>
 #include <linux/sprintf.h>
 
 static_assert(sizeof(memalloc_scope_t) == 1);
@@ -36,9 +37,102 @@ gfp_t __current_gfp_context(gfp_t flags)
 	if (scope & MEMALLOC_SCOPE_PIN)
 		flags &= ~__GFP_MOVABLE;
 
+	if (scope & MEMALLOC_SCOPE_EASE) {
+		if (flags & __GFP_NOFAIL) {
+			if (scope & MEMALLOC_SCOPE_NOWAIT)
+				memalloc_nowait_nofail(flags);
+			return flags;
+		}
+		if (scope & MEMALLOC_SCOPE_NOWAIT)
+			flags &= ~__GFP_DIRECT_RECLAIM;
+		if (scope & MEMALLOC_SCOPE_NOWARN)
+			flags |= __GFP_NOWARN;
+	}
+
 	return flags;
 }
 EXPORT_SYMBOL(__current_gfp_context);
+
+/**
+ * memalloc_scope_from_gfp - the scopes that stand for a gfp mask
+ * @gfp: the mask
+ *
+ * For code that is given a mask and has to call something that takes none, as
+ * the page tables of vmalloc. Open what this returns, best by guard(memalloc_gfp).
+ *
+ * There is no scope for "reclaim, but fail rather than invoke the OOM killer".
+ * __GFP_NORETRY and __GFP_RETRY_MAYFAIL become nowait, which at least does not.
+ *
+ * Context: Any context.
+ * Return: the scopes in which a GFP_KERNEL request is treated as @gfp would be.
+ */
+memalloc_scope_t memalloc_scope_from_gfp(gfp_t gfp)
+{
+	memalloc_scope_t scope = MEMALLOC_SCOPE_NONE;
+
+	if (!(gfp & __GFP_IO))
+		scope |= MEMALLOC_SCOPE_NOIO;
+	else if (!(gfp & __GFP_FS))
+		scope |= MEMALLOC_SCOPE_NOFS;
+
+	if (gfp & __GFP_NOFAIL)
+		return scope;
+
+	if (!(gfp & __GFP_DIRECT_RECLAIM) ||
+	    (gfp & (__GFP_NORETRY | __GFP_RETRY_MAYFAIL)))
+		scope |= MEMALLOC_SCOPE_NOWAIT;
+	if (gfp & __GFP_NOWARN)
+		scope |= MEMALLOC_SCOPE_NOWARN;
+	return scope;
+}
+EXPORT_SYMBOL_GPL(memalloc_scope_from_gfp);
+
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+static unsigned long *memalloc_scope_site(memalloc_scope_t scope)
+{
+	int kind = __ffs((__force unsigned int)scope);
+
+	return &current->memalloc_scope_debug.opened_at[!!in_serving_softirq()][kind];
+}
+
+/**
+ * memalloc_scope_opened - remember where scopes were opened
+ * @scope: what has been opened, all of it at once
+ * @ip: by whom
+ *
+ * Context: Any context. A hard interrupt keeps no records: they would be taken
+ *          for those of the task.
+ */
+void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip)
+{
+	unsigned int kinds = (__force unsigned int)scope;
+
+	if (preempt_count() & (HARDIRQ_MASK | NMI_MASK))
+		return;
+
+	for (; kinds; kinds &= kinds - 1)
+		*memalloc_scope_site((__force memalloc_scope_t)(kinds & -kinds)) = ip;
+}
+EXPORT_SYMBOL_GPL(memalloc_scope_opened);
+
+/**
+ * memalloc_nowait_nofail - report a request that waits although it is inside nowait
+ * @gfp: its mask
+ *
+ * The request cannot be let fail. So the code that opened the scope calls what it
+ * should not have called, and only it can be mended.
+ *
+ * Context: Any context in which nowait takes effect.
+ */
+void memalloc_nowait_nofail(gfp_t gfp)
+{
+	/* Not WARN_ONCE(): that may cost an exception each time, to say nothing. */
+	if (__ONCE_LITE_IF(true))
+		WARN(1, "request that must not fail (%pGg) in a nowait scope opened by %pS\n",
+		     &gfp, (void *)*memalloc_scope_site(MEMALLOC_SCOPE_NOWAIT));
+}
+EXPORT_SYMBOL_GPL(memalloc_nowait_nofail);
+#endif /* CONFIG_DEBUG_MEMALLOC_SCOPE */
 
 static const struct {
 	memalloc_scope_t scope;
@@ -49,6 +143,8 @@ static const struct {
 	{ MEMALLOC_SCOPE_PIN,		"pin" },
 	{ MEMALLOC_SCOPE_NORECLAIM,	"noreclaim" },
 	{ MEMALLOC_SCOPE_IO_FLUSHER,	"io_flusher" },
+	{ MEMALLOC_SCOPE_NOWAIT,	"nowait" },
+	{ MEMALLOC_SCOPE_NOWARN,	"nowarn" },
 };
 
 /**

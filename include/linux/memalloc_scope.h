@@ -13,11 +13,13 @@
 #define _LINUX_MEMALLOC_SCOPE_H
 
 #include <linux/compiler.h>
+#include <linux/gfp_types.h>
+#include <linux/instruction_pointer.h>
 #include <linux/memalloc_scope_types.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 
-/* "nofs noio pin noreclaim io_flusher" and the final NUL, with room to grow */
+/* the names of all kinds, the blanks between them and the final NUL */
 #define MEMALLOC_SCOPE_NAMES_MAX	64
 
 static __always_inline memalloc_scope_t __memalloc_scope_get(void)
@@ -36,7 +38,16 @@ static __always_inline void __memalloc_scope_set(memalloc_scope_t scope)
 
 gfp_t __current_gfp_context(gfp_t flags);
 const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size);
+memalloc_scope_t memalloc_scope_from_gfp(gfp_t gfp);
 void memalloc_scope_thread(memalloc_scope_t scope);
+
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip);
+void memalloc_nowait_nofail(gfp_t gfp);
+#else
+#define memalloc_scope_opened(scope, ip)	do { } while (0)
+static inline void memalloc_nowait_nofail(gfp_t gfp) { }
+#endif
 
 /**
  * memalloc_scope_open - test whether current has any of some scopes open
@@ -136,6 +147,48 @@ static inline bool memalloc_pin_active(void)
 }
 
 /**
+ * memalloc_nowait_active - test whether allocations here may not wait
+ *
+ * Context: Any context.
+ * Return: true inside nowait. A request with __GFP_NOFAIL waits all the same; use
+ *         current_gfp_allows_blocking() if there is a gfp mask.
+ */
+static inline bool memalloc_nowait_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_NOWAIT);
+}
+
+/**
+ * memalloc_nowarn_active - test whether failures of allocations here are not reported
+ *
+ * Context: Any context.
+ * Return: true inside nowarn.
+ */
+static inline bool memalloc_nowarn_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_NOWARN);
+}
+
+/**
+ * current_gfp_allows_blocking - test whether a request made here may wait for memory
+ * @gfp: the gfp mask of the request, as its caller gave it
+ *
+ * gfpflags_allow_blocking() answers for the mask alone, which is right for a
+ * mask that has been through current_gfp_context(). Who holds a caller's mask and
+ * decides before the page allocator folds it (whether to take a mutex, to wait
+ * for somebody to free an object, to fall back to something else) asks here.
+ *
+ * Context: Any context.
+ * Return: true if @gfp allows direct reclaim and no open scope forbids it.
+ */
+static __always_inline bool current_gfp_allows_blocking(gfp_t gfp)
+{
+	if (!(gfp & __GFP_DIRECT_RECLAIM))
+		return false;
+	return likely(!memalloc_nowait_active()) || (gfp & __GFP_NOFAIL);
+}
+
+/**
  * current_gfp_context - apply the open scopes to a gfp mask
  * @flags: the gfp mask of a request
  *
@@ -143,7 +196,9 @@ static inline bool memalloc_pin_active(void)
  * before it acts on it. Folding twice is harmless.
  *
  * Context: Any context. Without effect in hard interrupts and NMIs.
- * Return: @flags without what the open scopes forbid; never more than @flags.
+ * Return: @flags without what the open scopes forbid. Inside nowarn, and only
+ *         there, with something that it did not have: __GFP_NOWARN. Nothing is
+ *         taken from a __GFP_NOFAIL request that it needs to keep its promise.
  */
 static __always_inline gfp_t current_gfp_context(gfp_t flags)
 {
@@ -164,11 +219,12 @@ static __always_inline gfp_t current_gfp_context(gfp_t flags)
  * Return: a cookie with the scopes that this call has opened. 0 if all of them
  *         were open before; a cookie of 0 closes nothing.
  */
-static __always_inline unsigned int memalloc_scope_save(memalloc_scope_t scope)
+static __always_inline __must_check unsigned int memalloc_scope_save(memalloc_scope_t scope)
 {
 	/* READ_ONCE(): lets the compiler OR to memory, not to what is loaded here. */
 	memalloc_scope_t old = READ_ONCE(current->memalloc_scope);
 
+	memalloc_scope_opened(~old & scope, _THIS_IP_);
 	__memalloc_scope_set(__memalloc_scope_get() | scope);
 	return (__force unsigned int)(~old & scope);
 }
@@ -199,7 +255,7 @@ static __always_inline void memalloc_scope_restore(unsigned int cookie)
  *          The caller closes the scope in the same task and context.
  * Return: a cookie for memalloc_noio_restore().
  */
-static inline unsigned int memalloc_noio_save(void)
+static __always_inline __must_check unsigned int memalloc_noio_save(void)
 {
 	return memalloc_scope_save(MEMALLOC_SCOPE_NOIO);
 }
@@ -227,7 +283,7 @@ static inline void memalloc_noio_restore(unsigned int flags)
  *          The caller closes the scope in the same task and context.
  * Return: a cookie for memalloc_nofs_restore().
  */
-static inline unsigned int memalloc_nofs_save(void)
+static __always_inline __must_check unsigned int memalloc_nofs_save(void)
 {
 	return memalloc_scope_save(MEMALLOC_SCOPE_NOFS);
 }
@@ -260,7 +316,7 @@ static inline void memalloc_nofs_restore(unsigned int flags)
  *          scope in the same task and context.
  * Return: a cookie for memalloc_noreclaim_restore().
  */
-static inline unsigned int memalloc_noreclaim_save(void)
+static __always_inline __must_check unsigned int memalloc_noreclaim_save(void)
 {
 	return memalloc_scope_save(MEMALLOC_SCOPE_NORECLAIM);
 }
@@ -287,7 +343,7 @@ static inline void memalloc_noreclaim_restore(unsigned int flags)
  *          The caller closes the scope in the same task and context.
  * Return: a cookie for memalloc_pin_restore().
  */
-static inline unsigned int memalloc_pin_save(void)
+static __always_inline __must_check unsigned int memalloc_pin_save(void)
 {
 	return memalloc_scope_save(MEMALLOC_SCOPE_PIN);
 }
@@ -299,6 +355,78 @@ static inline unsigned int memalloc_pin_save(void)
  * Context: That of the memalloc_pin_save().
  */
 static inline void memalloc_pin_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_nowait_save - open a nowait scope
+ *
+ * Until the matching memalloc_nowait_restore(), no allocation of this task waits
+ * for memory: all are treated as if they lacked __GFP_DIRECT_RECLAIM. Each gets
+ * what is free, wakes kswapd if that is little, and else fails, whatever its
+ * size; unlike noreclaim, nothing comes out of the reserves for it. For callers
+ * with something better to do than wait: give up what they hold and come back,
+ * hand the work to a thread that may wait, do with less.
+ *
+ * This holds for all that is called inside. So only call code which is prepared
+ * for its allocations to fail, which is more than to check for NULL: small
+ * GFP_KERNEL requests practically never fail, and code has come to rely on that.
+ * Two promises are kept in spite of the scope, as their callers do not check:
+ * a request with __GFP_NOFAIL sleeps, and so does mempool_alloc() with a mask
+ * that allows it. With CONFIG_DEBUG_MEMALLOC_SCOPE both are reported, once, with
+ * the place that opened the scope.
+ *
+ * It is the memory that is not waited for. Locks that the code inside takes, I/O
+ * that it submits and waits for, are its own business.
+ *
+ * Failures are reported like any other; open nowarn too if they are expected.
+ *
+ * Context: Any context; takes effect in task and softirq context. Scopes nest.
+ *          The caller closes the scope in the same task and context.
+ * Return: a cookie for memalloc_nowait_restore().
+ */
+static __always_inline __must_check unsigned int memalloc_nowait_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_NOWAIT);
+}
+
+/**
+ * memalloc_nowait_restore - close a nowait scope
+ * @flags: what the matching memalloc_nowait_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_nowait_save().
+ */
+static inline void memalloc_nowait_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_nowarn_save - open a nowarn scope
+ *
+ * Until the matching memalloc_nowarn_restore(), failures of this task's
+ * allocations are not reported, as if each had __GFP_NOWARN. For callers that
+ * handle failure of everything they call, so that a report would only tell what
+ * they know. __GFP_NOFAIL requests are not affected: what the kernel has to say
+ * of those is not about failure.
+ *
+ * Context: Any context; takes effect in task and softirq context. Scopes nest.
+ *          The caller closes the scope in the same task and context.
+ * Return: a cookie for memalloc_nowarn_restore().
+ */
+static __always_inline __must_check unsigned int memalloc_nowarn_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_NOWARN);
+}
+
+/**
+ * memalloc_nowarn_restore - close a nowarn scope
+ * @flags: what the matching memalloc_nowarn_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_nowarn_save().
+ */
+static inline void memalloc_nowarn_restore(unsigned int flags)
 {
 	memalloc_scope_restore(flags);
 }

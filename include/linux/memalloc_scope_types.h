@@ -31,6 +31,10 @@ typedef u8 __bitwise memalloc_scope_t;
  * prctl(PR_SET_IO_FLUSHER), inherited by fork, kept by exec.
  */
 #define MEMALLOC_SCOPE_IO_FLUSHER	__MEMALLOC_SCOPE(4)
+/* requests lose __GFP_DIRECT_RECLAIM, but for those with __GFP_NOFAIL */
+#define MEMALLOC_SCOPE_NOWAIT		__MEMALLOC_SCOPE(5)
+/* requests gain __GFP_NOWARN, but for those with __GFP_NOFAIL */
+#define MEMALLOC_SCOPE_NOWARN		__MEMALLOC_SCOPE(6)
 
 /* Unions of scopes are named, as sparse does not see through an OR in a mask. */
 #define MEMALLOC_SCOPE_ANY_NOIO	\
@@ -40,6 +44,22 @@ typedef u8 __bitwise memalloc_scope_t;
 
 /* Scopes that change a gfp mask; noreclaim acts where reclaim is decided. */
 #define MEMALLOC_SCOPE_GFP	\
-	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN)
+	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN | MEMALLOC_SCOPE_EASE)
+
+/* Scopes that leave a __GFP_NOFAIL request alone: it has nothing to fall back to. */
+#define MEMALLOC_SCOPE_EASE	\
+	(MEMALLOC_SCOPE_NOWAIT | MEMALLOC_SCOPE_NOWARN)
+
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+#define MEMALLOC_SCOPE_KINDS		8
+
+/*
+ * Where the scopes that are open were opened, a place for each kind: one set for
+ * the task, one for the softirq handlers that run on top of it.
+ */
+struct memalloc_scope_debug {
+	unsigned long	opened_at[2][MEMALLOC_SCOPE_KINDS];
+};
+#endif
 
 #endif /* _LINUX_MEMALLOC_SCOPE_TYPES_H */

@@ -39,6 +39,10 @@ static const struct kind kinds[] = {
 	{ "noreclaim", MEMALLOC_SCOPE_NORECLAIM,
 	  memalloc_noreclaim_save, memalloc_noreclaim_restore, memalloc_noreclaim_active,
 	  memalloc_noreclaim_thread },
+	{ "nowait", MEMALLOC_SCOPE_NOWAIT,
+	  memalloc_nowait_save, memalloc_nowait_restore, memalloc_nowait_active },
+	{ "nowarn", MEMALLOC_SCOPE_NOWARN,
+	  memalloc_nowarn_save, memalloc_nowarn_restore, memalloc_nowarn_active },
 };
 
 #define NR_KINDS	ARRAY_SIZE(kinds)
@@ -60,12 +64,13 @@ static void close_set(unsigned int *cookies)
 }
 
 /*
- * The oracle: who takes what, one line each, as the documentation has it. It
- * shares neither the bits nor the order of tests with the kernel's fold.
+ * The oracle: who takes and gives what, one line each, as the documentation has
+ * it; and what a request says to be spared. It shares neither the bits nor the
+ * order of tests with the kernel's fold.
  */
 static const struct {
 	const char *by;
-	gfp_t takes;
+	gfp_t takes, gives, unless;
 } rules[] = {
 	{ "nofs",	__GFP_FS },
 	{ "noio",	__GFP_FS },
@@ -73,6 +78,8 @@ static const struct {
 	{ "io_flusher",	__GFP_FS },
 	{ "io_flusher",	__GFP_IO },
 	{ "pin",	__GFP_MOVABLE },
+	{ "nowait",	__GFP_DIRECT_RECLAIM, .unless = __GFP_NOFAIL },
+	{ "nowarn",	.gives = __GFP_NOWARN, .unless = __GFP_NOFAIL },
 };
 
 static bool set_has(unsigned int set, const char *name)
@@ -89,31 +96,42 @@ static bool set_has(unsigned int set, const char *name)
 static gfp_t oracle(unsigned int set, gfp_t asked)
 {
 	for (int i = 0; i < ARRAY_SIZE(rules); i++) {
-		if (set_has(set, rules[i].by))
+		if (set_has(set, rules[i].by) && !(asked & rules[i].unless)) {
 			asked &= ~rules[i].takes;
+			asked |= rules[i].gives;
+		}
 	}
 	return asked;
 }
 
-/* What a scope may act on, and what it must leave alone. */
+/* What scopes act on, or look at: in all combinations, with each of the below. */
 static const gfp_t gfp_bits[] = {
-	__GFP_IO, __GFP_FS, __GFP_DIRECT_RECLAIM, __GFP_KSWAPD_RECLAIM,
-	__GFP_MOVABLE, __GFP_RECLAIMABLE, __GFP_HIGHMEM, __GFP_HIGH,
-	__GFP_MEMALLOC, __GFP_NOMEMALLOC, __GFP_NOFAIL, __GFP_NORETRY,
-	__GFP_NOWARN, __GFP_ACCOUNT,
+	__GFP_IO, __GFP_FS, __GFP_DIRECT_RECLAIM, __GFP_MOVABLE, __GFP_NOFAIL,
+	__GFP_NOWARN,
+};
+
+/* What they must leave alone */
+static const gfp_t gfp_others[] = {
+	0, __GFP_KSWAPD_RECLAIM, __GFP_RECLAIMABLE, __GFP_HIGHMEM, __GFP_HIGH,
+	__GFP_MEMALLOC, __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_RETRY_MAYFAIL,
+	__GFP_ACCOUNT, __GFP_ZERO, ~(__force gfp_t)0,
 };
 
 /* Red if: a line of __current_gfp_context() is dropped or takes a bit too many. */
-static void fold(struct kunit *test)
+static void __fold(struct kunit *test)
 {
 	unsigned int cookies[NR_KINDS];
 
 	for (unsigned int set = 0; set < NR_SETS; set++) {
-		for (unsigned int mask = 0; mask < BIT(ARRAY_SIZE(gfp_bits)); mask++) {
-			gfp_t asked = 0, got;
+		for (unsigned int nr = 0; nr < ARRAY_SIZE(gfp_others) << ARRAY_SIZE(gfp_bits); nr++) {
+			gfp_t asked = gfp_others[nr >> ARRAY_SIZE(gfp_bits)], got;
 
-			for (int i = 0; i < ARRAY_SIZE(gfp_bits); i++)
-				asked |= mask & BIT(i) ? gfp_bits[i] : 0;
+			for (int i = 0; i < ARRAY_SIZE(gfp_bits); i++) {
+				if (nr & BIT(i))
+					asked |= gfp_bits[i];
+				else
+					asked &= ~gfp_bits[i];
+			}
 
 			open_set(set, cookies);
 			got = current_gfp_context(asked);
@@ -126,6 +144,39 @@ static void fold(struct kunit *test)
 		}
 	}
 	KUNIT_EXPECT_EQ(test, (__force u8)current->memalloc_scope, 0);
+}
+
+/* A request that must not fail may be reported, if nobody has had the warning yet. */
+static void fold(struct kunit *test)
+{
+	kunit_warning_suppress(test)
+		__fold(test);
+}
+
+/*
+ * Red if: current_gfp_allows_blocking() asks the mask alone, or lets nowait have
+ * its way with __GFP_NOFAIL.
+ */
+static void blocking(struct kunit *test)
+{
+	static const gfp_t masks[] = {
+		GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_NOWAIT, GFP_ATOMIC, 0,
+		GFP_KERNEL | __GFP_NOFAIL, GFP_NOIO | __GFP_NORETRY,
+	};
+	unsigned int cookies[NR_KINDS];
+
+	for (unsigned int set = 0; set < NR_SETS; set++) {
+		for (int i = 0; i < ARRAY_SIZE(masks); i++) {
+			bool allowed;
+
+			open_set(set, cookies);
+			allowed = current_gfp_allows_blocking(masks[i]);
+			close_set(cookies);
+			KUNIT_EXPECT_EQ_MSG(test, allowed,
+					    !!(oracle(set, masks[i]) & __GFP_DIRECT_RECLAIM),
+					    "%pGg, set %#x", &masks[i], set);
+		}
+	}
 }
 
 /* Red if: MEMALLOC_SCOPE_ANY_NOFS or _ANY_NOIO loses a member. */
@@ -358,7 +409,7 @@ static int live(void *data)
 		l->both = current->memalloc_scope;
 	}
 	if (l->forget)
-		memalloc_pin_save();
+		l->cookie = memalloc_pin_save();
 	complete(&l->ready);
 
 	set_current_state(TASK_INTERRUPTIBLE);
@@ -649,7 +700,7 @@ static void names(struct kunit *test)
 	KUNIT_EXPECT_STREQ(test, memalloc_scope_names(MEMALLOC_SCOPE_NOIO, buf, sizeof(buf)),
 			   "noio");
 	KUNIT_EXPECT_STREQ(test, memalloc_scope_names(all, buf, sizeof(buf)),
-			   "nofs noio pin noreclaim io_flusher");
+			   "nofs noio pin noreclaim io_flusher nowait nowarn");
 	/* A buffer that is too short is filled, and not overrun. */
 	buf[8] = 'x';
 	KUNIT_EXPECT_STREQ(test, memalloc_scope_names(all, buf, 8), "nofs no");
@@ -658,6 +709,7 @@ static void names(struct kunit *test)
 
 static struct kunit_case memalloc_scope_cases[] = {
 	KUNIT_CASE(fold),
+	KUNIT_CASE(blocking),
 	KUNIT_CASE(queries),
 	KUNIT_CASE(nesting),
 	KUNIT_CASE(zero_cookie),

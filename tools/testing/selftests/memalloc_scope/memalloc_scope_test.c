@@ -303,6 +303,20 @@ TEST_F(scope, fork)
 	EXPECT_EQ(inherited, q.open);
 }
 
+/* The scopes of a thread; a softirq on top of it would show its own: none. */
+static const char *shown_for_life(pid_t pid, const char *want, char *buf, size_t size)
+{
+	const char *shown = NULL;
+
+	for (int i = 0; i < 100; i++) {
+		shown = task_status(pid, "MemallocScope", buf, size);
+		if (shown && !strcmp(shown, want))
+			break;
+		usleep(10000);
+	}
+	return shown ? shown : "no such line";
+}
+
 /*
  * A thread that runs in a scope for life has it whenever one looks.
  *
@@ -311,21 +325,27 @@ TEST_F(scope, fork)
  */
 TEST(kswapd)
 {
-	char line[256], *shown = NULL;
+	char line[256];
 	pid_t pid = find_process("kswapd0");
 
 	if (!pid)
 		SKIP(return, "no kswapd0: not in this PID namespace");
+	EXPECT_STREQ("noreclaim", shown_for_life(pid, "noreclaim", line, sizeof(line)));
+}
 
-	/* A softirq on top of it would show its own scopes: none. */
-	for (int i = 0; i < 100; i++) {
-		shown = task_status(pid, "MemallocScope", line, sizeof(line));
-		if (shown && !strcmp(shown, "noreclaim"))
-			break;
-		usleep(10000);
-	}
-	ASSERT_NE(NULL, shown);
-	EXPECT_STREQ("noreclaim", shown);
+/*
+ * Whoever creates a kernel thread inside noio waits for this one.
+ *
+ * Red if: kthreadd() in kernel/kthread.c does not call memalloc_noio_thread().
+ */
+TEST(kthreadd)
+{
+	char line[256];
+	pid_t pid = find_process("kthreadd");
+
+	if (!pid)
+		SKIP(return, "no kthreadd: not in this PID namespace");
+	EXPECT_STREQ("noio", shown_for_life(pid, "noio", line, sizeof(line)));
 }
 
 /* Who has the reserves inside noreclaim */

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ext4.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,25 @@ static bool fill(__u64 area)
 	return done;
 }
 
+/*
+ * The journal holds the buffers of metadata until they are checkpointed, which may
+ * be as late as umount, and what it holds cannot be moved. They are page cache of
+ * the disk, which is movable memory: some may lie in the area. Without them, only a
+ * scope is in the way.
+ */
+static bool checkpoint(void)
+{
+	int fd = open(DIR, O_RDONLY | O_CLOEXEC);
+	__u32 flags = 0;
+	bool done;
+
+	/* ENODEV: no journal */
+	done = fd >= 0 && (!ioctl(fd, EXT4_IOC_CHECKPOINT, &flags) || errno == ENODEV);
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
 FIXTURE_SETUP(contig)
 {
 	static const char *const symbols[PROBES] = {
@@ -187,6 +207,7 @@ TEST_F(contig, area)
 	ASSERT_TRUE(fill(self->size));
 	if (!variant->dirty)
 		sync();
+	ASSERT_TRUE(checkpoint());
 	moved = calls(self->probe, self->index[P_MIGRATE]);
 	bios = calls(self->probe, self->index[P_BIO]);
 	c.scopes = variant->scopes;
@@ -221,7 +242,8 @@ TEST_F(contig, area)
 			break;
 		usleep(100000);
 	}
-	EXPECT_EQ(0, c.error);
+	EXPECT_EQ(0, c.error)
+		TH_LOG("the kernel log has the page that stayed");
 	report("without a scope: error %d, %llu ms", c.error, (unsigned long long)c.ns / 1000000);
 }
 

@@ -21,7 +21,7 @@
 #include "test_memalloc_contig.h"
 
 static struct platform_device *tmc_device;
-static struct tracepoint *tmc_busy, *tmc_finish;
+static struct tracepoint *tmc_busy, *tmc_isolated, *tmc_finish;
 static DEFINE_MUTEX(tmc_lock);
 
 /* The request that is under way */
@@ -34,6 +34,14 @@ static void tmc_trace_busy(void *data, const char *name, unsigned long pfn,
 {
 	if (current == READ_ONCE(tmc_task))
 		tmc_request->attempts++;
+}
+
+/* With no scope in the way, somebody holds the first page that is not free. */
+static void tmc_trace_isolated(void *data, unsigned long start, unsigned long end,
+			       unsigned long pfn)
+{
+	if (current == READ_ONCE(tmc_task) && !tmc_request->scopes && pfn < end)
+		dump_page(pfn_to_page(pfn), "it stays in the area");
 }
 
 static void tmc_trace_finish(void *data, const char *name, unsigned long pfn,
@@ -53,6 +61,8 @@ static void tmc_find(struct tracepoint *tp, void *priv)
 {
 	if (!strcmp(tp->name, "cma_alloc_busy_retry"))
 		tmc_busy = tp;
+	if (!strcmp(tp->name, "test_pages_isolated"))
+		tmc_isolated = tp;
 	if (!strcmp(tp->name, "cma_alloc_finish"))
 		tmc_finish = tp;
 }
@@ -147,7 +157,7 @@ static int __init tmc_init(void)
 	int err;
 
 	for_each_kernel_tracepoint(tmc_find, NULL);
-	if (!tmc_busy || !tmc_finish)
+	if (!tmc_busy || !tmc_isolated || !tmc_finish)
 		return -EOPNOTSUPP;
 	tmc_device = platform_device_register_simple("test_memalloc_contig", PLATFORM_DEVID_NONE,
 						     NULL, 0);
@@ -159,14 +169,19 @@ static int __init tmc_init(void)
 	err = tracepoint_probe_register(tmc_busy, tmc_trace_busy, NULL);
 	if (err)
 		goto device;
-	err = tracepoint_probe_register(tmc_finish, tmc_trace_finish, NULL);
+	err = tracepoint_probe_register(tmc_isolated, tmc_trace_isolated, NULL);
 	if (err)
 		goto busy;
+	err = tracepoint_probe_register(tmc_finish, tmc_trace_finish, NULL);
+	if (err)
+		goto isolated;
 	err = misc_register(&tmc_misc);
 	if (!err)
 		return 0;
 
 	tracepoint_probe_unregister(tmc_finish, tmc_trace_finish, NULL);
+isolated:
+	tracepoint_probe_unregister(tmc_isolated, tmc_trace_isolated, NULL);
 busy:
 	tracepoint_probe_unregister(tmc_busy, tmc_trace_busy, NULL);
 	tracepoint_synchronize_unregister();
@@ -179,6 +194,7 @@ static void __exit tmc_exit(void)
 {
 	misc_deregister(&tmc_misc);
 	tracepoint_probe_unregister(tmc_finish, tmc_trace_finish, NULL);
+	tracepoint_probe_unregister(tmc_isolated, tmc_trace_isolated, NULL);
 	tracepoint_probe_unregister(tmc_busy, tmc_trace_busy, NULL);
 	tracepoint_synchronize_unregister();
 	platform_device_unregister(tmc_device);

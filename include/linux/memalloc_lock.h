@@ -46,39 +46,112 @@ DEFINE_LOCK_GUARD_1(_name##_##_kind, _type,				\
 			memalloc_##_kind##_restore(_T->cookie),		\
 		    unsigned int cookie)
 
-/* @_got: whether @_ret, which @_lock has returned, means that the lock is held */
-#define DEFINE_MEMALLOC_LOCK_COND(_name, _kind, _ext, _lock, _ret, _got) \
+/* @_got: what @_lock returns is true if the lock is held, or false, as an error is */
+#define DEFINE_MEMALLOC_LOCK_COND(_name, _kind, _ext, _lock, _got)	\
 DEFINE_LOCK_GUARD_1_COND(_name##_##_kind, _ext, ({			\
-	int _ret;							\
 	_T->cookie = memalloc_##_kind##_save();				\
-	_ret = _lock(_T->lock);						\
-	if (!(_got))							\
+	int ret = _lock(_T->lock);					\
+	if (!!ret != (_got))						\
 		memalloc_##_kind##_restore(_T->cookie);			\
-	_ret;								\
-}), ({ int _ret = _RET; _got; }))
+	ret;								\
+}), !!_RET == (_got))
 
 #define DEFINE_MEMALLOC_LOCKS(_kind)					\
 DEFINE_MEMALLOC_LOCK(mutex, _kind, struct mutex, mutex_lock, mutex_unlock) \
-DEFINE_MEMALLOC_LOCK_COND(mutex, _kind, _try, mutex_trylock, ret, ret)	\
-DEFINE_MEMALLOC_LOCK_COND(mutex, _kind, _intr, mutex_lock_interruptible, ret, !ret) \
-DEFINE_MEMALLOC_LOCK_COND(mutex, _kind, _kill, mutex_lock_killable, ret, !ret) \
+DEFINE_MEMALLOC_LOCK_COND(mutex, _kind, _try, mutex_trylock, true)	\
+DEFINE_MEMALLOC_LOCK_COND(mutex, _kind, _intr, mutex_lock_interruptible, false) \
+DEFINE_MEMALLOC_LOCK_COND(mutex, _kind, _kill, mutex_lock_killable, false) \
 									\
 DEFINE_MEMALLOC_LOCK(rwsem_read, _kind, struct rw_semaphore, down_read, up_read) \
-DEFINE_MEMALLOC_LOCK_COND(rwsem_read, _kind, _try, down_read_trylock, ret, ret) \
-DEFINE_MEMALLOC_LOCK_COND(rwsem_read, _kind, _intr, down_read_interruptible, ret, !ret) \
+DEFINE_MEMALLOC_LOCK_COND(rwsem_read, _kind, _try, down_read_trylock, true) \
+DEFINE_MEMALLOC_LOCK_COND(rwsem_read, _kind, _intr, down_read_interruptible, false) \
 									\
 DEFINE_MEMALLOC_LOCK(rwsem_write, _kind, struct rw_semaphore, down_write, up_write) \
-DEFINE_MEMALLOC_LOCK_COND(rwsem_write, _kind, _try, down_write_trylock, ret, ret) \
-DEFINE_MEMALLOC_LOCK_COND(rwsem_write, _kind, _kill, down_write_killable, ret, !ret) \
+DEFINE_MEMALLOC_LOCK_COND(rwsem_write, _kind, _try, down_write_trylock, true) \
+DEFINE_MEMALLOC_LOCK_COND(rwsem_write, _kind, _kill, down_write_killable, false) \
 									\
 DEFINE_MEMALLOC_LOCK(percpu_read, _kind, struct percpu_rw_semaphore,	\
 		     percpu_down_read, percpu_up_read)			\
-DEFINE_MEMALLOC_LOCK_COND(percpu_read, _kind, _try, percpu_down_read_trylock, ret, ret) \
+DEFINE_MEMALLOC_LOCK_COND(percpu_read, _kind, _try, percpu_down_read_trylock, true) \
 DEFINE_MEMALLOC_LOCK(percpu_write, _kind, struct percpu_rw_semaphore,	\
 		     percpu_down_write, percpu_up_write)
 
 DEFINE_MEMALLOC_LOCKS(noio)
 DEFINE_MEMALLOC_LOCKS(nofs)
+
+/*
+ * For the context analysis, as in <linux/mutex.h> and <linux/rwsem.h>: which lock
+ * is held in a guard's block. A macro cannot define macros, so spell them out.
+ */
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_noio, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_noio_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_noio, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_noio_try, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_noio_try_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_noio_try, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_noio_intr, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_noio_intr_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_noio_intr, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_noio_kill, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_noio_kill_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_noio_kill, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_read_noio, __acquires_shared(_T),
+			   __releases_shared(*(struct rw_semaphore **)_T))
+#define class_rwsem_read_noio_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(rwsem_read_noio, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_read_noio_try, __acquires_shared(_T),
+			   __releases_shared(*(struct rw_semaphore **)_T))
+#define class_rwsem_read_noio_try_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_read_noio_try, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_read_noio_intr, __acquires_shared(_T),
+			   __releases_shared(*(struct rw_semaphore **)_T))
+#define class_rwsem_read_noio_intr_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_read_noio_intr, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_write_noio, __acquires(_T),
+			   __releases(*(struct rw_semaphore **)_T))
+#define class_rwsem_write_noio_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(rwsem_write_noio, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_write_noio_try, __acquires(_T),
+			   __releases(*(struct rw_semaphore **)_T))
+#define class_rwsem_write_noio_try_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_write_noio_try, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_write_noio_kill, __acquires(_T),
+			   __releases(*(struct rw_semaphore **)_T))
+#define class_rwsem_write_noio_kill_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_write_noio_kill, _T)
+
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_nofs, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_nofs_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_nofs, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_nofs_try, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_nofs_try_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_nofs_try, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_nofs_intr, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_nofs_intr_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_nofs_intr, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(mutex_nofs_kill, __acquires(_T),
+			   __releases(*(struct mutex **)_T))
+#define class_mutex_nofs_kill_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(mutex_nofs_kill, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_read_nofs, __acquires_shared(_T),
+			   __releases_shared(*(struct rw_semaphore **)_T))
+#define class_rwsem_read_nofs_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(rwsem_read_nofs, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_read_nofs_try, __acquires_shared(_T),
+			   __releases_shared(*(struct rw_semaphore **)_T))
+#define class_rwsem_read_nofs_try_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_read_nofs_try, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_read_nofs_intr, __acquires_shared(_T),
+			   __releases_shared(*(struct rw_semaphore **)_T))
+#define class_rwsem_read_nofs_intr_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_read_nofs_intr, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_write_nofs, __acquires(_T),
+			   __releases(*(struct rw_semaphore **)_T))
+#define class_rwsem_write_nofs_constructor(_T) WITH_LOCK_GUARD_1_ATTRS(rwsem_write_nofs, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_write_nofs_try, __acquires(_T),
+			   __releases(*(struct rw_semaphore **)_T))
+#define class_rwsem_write_nofs_try_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_write_nofs_try, _T)
+DECLARE_LOCK_GUARD_1_ATTRS(rwsem_write_nofs_kill, __acquires(_T),
+			   __releases(*(struct rw_semaphore **)_T))
+#define class_rwsem_write_nofs_kill_constructor(_T) \
+	WITH_LOCK_GUARD_1_ATTRS(rwsem_write_nofs_kill, _T)
 
 #undef DEFINE_MEMALLOC_LOCKS
 #undef DEFINE_MEMALLOC_LOCK_COND

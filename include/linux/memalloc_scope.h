@@ -45,7 +45,7 @@ void memalloc_scope_thread(memalloc_scope_t scope);
 void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip);
 void memalloc_nowait_nofail(gfp_t gfp);
 #else
-#define memalloc_scope_opened(scope, ip)	do { } while (0)
+static __always_inline void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip) { }
 static inline void memalloc_nowait_nofail(gfp_t gfp) { }
 #endif
 

@@ -182,6 +182,7 @@ static inline bool mod_memalloc_delayed_work(struct workqueue_struct *wq,
  *
  * Context: Before the pending bit of @work is cleared: whoever sets it again
  *          captures anew.
+ * Return: what @work has captured, and the scopes of its workqueue.
  */
 static inline memalloc_ctx_t work_memalloc_ctx(struct work_struct *work,
 					       unsigned int wq_flags)
@@ -202,6 +203,7 @@ static inline memalloc_ctx_t work_memalloc_ctx(struct work_struct *work,
  *
  * Context: The worker's thread, under the worker's lock, before @work can be
  *          queued again.
+ * Return: what @work has captured, and the scopes of its worker.
  */
 static inline memalloc_ctx_t kthread_work_memalloc_ctx(struct kthread_work *work,
 						       unsigned int worker_flags)

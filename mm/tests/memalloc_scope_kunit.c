@@ -117,13 +117,15 @@ static const gfp_t gfp_others[] = {
 	__GFP_ACCOUNT, __GFP_ZERO, ~(__force gfp_t)0,
 };
 
+#define NR_MASKS	(ARRAY_SIZE(gfp_others) << ARRAY_SIZE(gfp_bits))
+
 /* Red if: a line of __current_gfp_context() is dropped or takes a bit too many. */
 static void __fold(struct kunit *test)
 {
 	unsigned int cookies[NR_KINDS];
 
 	for (unsigned int set = 0; set < NR_SETS; set++) {
-		for (unsigned int nr = 0; nr < ARRAY_SIZE(gfp_others) << ARRAY_SIZE(gfp_bits); nr++) {
+		for (unsigned int nr = 0; nr < NR_MASKS; nr++) {
 			gfp_t asked = gfp_others[nr >> ARRAY_SIZE(gfp_bits)], got;
 
 			for (int i = 0; i < ARRAY_SIZE(gfp_bits); i++) {

@@ -143,8 +143,13 @@ stage=$OUT/initramfs
 rm -rf "$stage"
 mkdir -p "$stage" "$kselftest"
 targets=memalloc_scope
-# They want devices and file systems that the other kernels do not have.
-[ "$CONFIG" = scenarios ] && targets="$targets memalloc_scope/scenarios"
+if [ "$CONFIG" = scenarios ]; then
+	# They want devices and file systems that the other kernels do not have.
+	targets="$targets memalloc_scope/scenarios"
+elif [ -f "$SRC/include/linux/memalloc_work.h" ]; then
+	# They want what the base does not have.
+	targets="$targets memalloc_scope/examples"
+fi
 if [ -d "$SRC/$SELFTEST" ]; then
 	run headers make "${args[@]}" -j"$J" headers
 	# The modules are built below, outside of the source tree.

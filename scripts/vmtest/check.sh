@@ -8,7 +8,7 @@
 vmtest=$TOP/scripts/vmtest
 linux=$BUILD/linux
 logs=$BUILD/check
-steps='series apply refresh checkpatch kerneldoc scripts model compile'
+steps='series apply refresh checkpatch kerneldoc guide scripts model compile'
 
 # Overlay files and patches are in order: one owner each, none in the base.
 step_series()
@@ -40,6 +40,27 @@ step_kerneldoc()
 	[ -n "$files" ] || return 0
 	# shellcheck disable=SC2086 # a list of words
 	cd "$linux" && PYTHONDONTWRITEBYTECODE=1 scripts/kernel-doc -none -Wall -Werror $files
+}
+
+# What the guide shows of its examples is where it says, and not empty.
+step_guide()
+{
+	local file start end shown=0 bad=0
+	cd "$linux/Documentation/core-api" || return 1
+	while IFS=$'\t' read -r file start end; do
+		shown=$((shown + 1))
+		awk -v start="$start" -v end="$end" '
+			on && $0 == end { found = 1; exit }
+			on && NF { lines++ }
+			$0 == start { on = 1 }
+			END { exit !(found && lines) }' "$file" ||
+			{ echo "$file has nothing between $start and $end"; bad=1; }
+	done < <(awk '
+		/^\.\. literalinclude:: / { file = $3 }
+		sub(/^ *:start-after: /, "") { start = $0 }
+		sub(/^ *:end-before: /, "") { print file "\t" start "\t" $0 }' memalloc-scope.rst)
+	[ "$shown" -gt 0 ] || { echo "the guide shows no example"; bad=1; }
+	return $bad
 }
 
 # Which of this repository's files a shell or Python reads: listed by first line.

@@ -26,8 +26,8 @@ BUILD = vm.BUILD
 MUTANTS = os.path.join(BUILD, 'mutants')
 TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
-LISTS = [os.path.join(vm.HERE, name)
-         for name in ('mutants.txt', 'mutants.context.txt', 'mutants.scenarios.txt')]
+LISTS = [os.path.join(vm.HERE, f'mutants{what}.txt')
+         for what in ('', '.context', '.nowait', '.scenarios')]
 # On the kernel of the scenarios each of these is a boot.
 SCENARIOS = suite.CONFIG == 'scenarios'
 BOOTS = list(scenarios.SCENARIOS) if SCENARIOS else suite.SUITES['all']

@@ -105,25 +105,11 @@ SCENARIOS = {
     'fs': Scenario(256, ['fs'], disks=['tms-ext4', 'tms-xfs', 'tms-btrfs', 'tms-host']),
     'usb': Scenario(192, ['usb'], qemu=['-device', 'qemu-xhci,id=xhci'], usb_disks=[96, 96]),
     'pm': Scenario(192, ['pm']),
+    'split': Scenario(192, ['split'], disks=['tms-xfs']),
     'entries': Scenario(512, ['entries'], qemu=nodes(512)),
     'contig': Scenario(192, ['contig'], ['cma=32M'], disks=['tms-ext4']),
     'receive': Scenario(96, ['receive']),
 }
-
-
-def figures(name):
-    """What the programs have to say about a run, apart from passing."""
-    results = vm.read_text(os.path.join(vm.BUILD, 'run', name, 'results.ktap'))
-    test = ''
-    for line in results.splitlines():
-        text = line.strip()
-        if text.startswith('# figure: '):
-            if test:
-                yield test
-            test = ''
-            yield text[len('# figure: '):]
-        elif text.startswith('#  RUN '):
-            test = text.split()[2] + ':'
 
 
 def boot(name, duration):
@@ -143,8 +129,7 @@ def boot(name, duration):
 
 def show(verdict):
     print(vm.describe(verdict))
-    for text in figures(verdict['name']):
-        print(f'  {text}' if text.endswith(':') else f'    {text}')
+    vm.print_figures(verdict['name'])
     for kind in ('skipped', 'failed'):
         for test in verdict[f'{kind}_tests']:
             print(f'  {kind}: {test}')

@@ -18,9 +18,9 @@ import vm
 CONFIG = vm.CONFIG
 # Name of a boot: its jobs, and more arguments.
 BOOTS = {
-    'all': (['kunit', 'selftest', 'table'], []),
+    'all': (['kunit', 'selftest', 'examples', 'table'], []),
     'kunit': (['kunit'], []),
-    'selftest': (['selftest', 'table'], []),
+    'selftest': (['selftest', 'examples', 'table'], []),
     # A guest with ZONE_MOVABLE; apart, as its reclaim has less to choose from.
     'movable': (['movable'], ['--append', 'movablecore=32M']),
 }
@@ -169,6 +169,7 @@ def run_boot(name):
     said = process.communicate()[0]
     print(''.join(s + '\n' for s in said.splitlines() if not s.startswith('accelerator')),
           end='', flush=True)
+    vm.print_figures(run_name(name))
     try:
         with open(os.path.join(vm.BUILD, 'run', run_name(name), 'verdict.json')) as f:
             counts = json.load(f)['counts']

@@ -378,6 +378,26 @@ def boot(args):
         outside.close()
 
 
+def figures(name):
+    """What the programs have to say about a run, apart from passing."""
+    results = read_text(os.path.join(BUILD, 'run', name, 'results.ktap'))
+    test = ''
+    for line in results.splitlines():
+        text = line.strip()
+        if text.startswith('# figure: '):
+            if test:
+                yield test
+            test = ''
+            yield text[len('# figure: '):]
+        elif text.startswith('#  RUN '):
+            test = text.split()[2] + ':'
+
+
+def print_figures(name):
+    for text in figures(name):
+        print(f'  {text}' if text.endswith(':') else f'    {text}')
+
+
 def last_words(process, outside):
     """Have a guest that hangs report its tasks, and end."""
     if outside.report_tasks():

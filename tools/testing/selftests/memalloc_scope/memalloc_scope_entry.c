@@ -51,6 +51,10 @@ FIXTURE_VARIANT_ADD(entry, noreclaim) {
 	.scopes = TMS_NORECLAIM,
 };
 
+FIXTURE_VARIANT_ADD(entry, nowait) {
+	.scopes = TMS_NOWAIT,
+};
+
 FIXTURE_VARIANT_ADD(entry, io_flusher) {
 	.io_flusher = true,
 };

@@ -240,7 +240,9 @@ TEST_F(flusher, capability_first)
  */
 TEST_F(flusher, beside_scopes)
 {
-	static const __u32 scopes[] = { TMS_NOFS, TMS_NOIO, TMS_PIN, TMS_NORECLAIM, TMS_SCOPES };
+	static const __u32 scopes[] = {
+		TMS_NOFS, TMS_NOIO, TMS_PIN, TMS_NORECLAIM, TMS_NOWAIT, TMS_NOWARN, TMS_SCOPES,
+	};
 	struct tms_query q;
 
 	if (self->fd < 0)

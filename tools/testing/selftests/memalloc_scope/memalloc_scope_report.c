@@ -27,6 +27,8 @@
 #define COMM		"tms-report"
 #define LINE		8192		/* more than any record of /dev/kmsg has */
 #define CGROUP		"/sys/fs/cgroup"
+#define CLEAR_WARN_ONCE	"/sys/kernel/debug/clear_warn_once"
+#define NOFAIL		"request that must not fail "
 #define HUNG_TIMEOUT	"/proc/sys/kernel/hung_task_timeout_secs"
 #define HUNG_WARNINGS	"/proc/sys/kernel/hung_task_warnings"
 
@@ -220,6 +222,166 @@ TEST_F_TIMEOUT(failure, reports, 90)
 		TH_LOG("%s", slab);
 	EXPECT_NE(NULL, strstr(slab, "__GFP_FS"))
 		TH_LOG("%s", slab);
+}
+
+/* A request that fails inside scopes, and one that fails outside them */
+FIXTURE(quiet) {
+	int fd;
+	int kmsg;
+};
+
+FIXTURE_VARIANT(quiet) {
+	__u32 quiet;
+	__u32 loud;
+};
+
+FIXTURE_VARIANT_ADD(quiet, nowarn) {
+	.quiet = TMS_NOWARN,
+};
+
+FIXTURE_VARIANT_ADD(quiet, nowait_nowarn) {
+	.quiet = TMS_NOWAIT | TMS_NOWARN,
+	.loud = TMS_NOWAIT,
+};
+
+FIXTURE_SETUP(quiet)
+{
+	self->kmsg = open_kmsg();
+	if (self->kmsg < 0)
+		SKIP(return, "no /dev/kmsg");
+	self->fd = open_device(_metadata);
+}
+
+FIXTURE_TEARDOWN(quiet)
+{
+	close(self->fd);
+	close(self->kmsg);
+}
+
+/* Whether a request failed; false and errno if it could not be tried. */
+static bool fail_request(int fd, __u32 scopes)
+{
+	struct tms_fail request = {
+		.where = TMS_IN_TASK, .scopes = scopes, .max_blocks = 256,
+	};
+
+	errno = 0;
+	return !ioctl(fd, TMS_IOC_FAIL, &request) && request.failed;
+}
+
+/*
+ * A failure right after, outside the scope, is reported: so the kernel would have
+ * reported the one inside, which is the first of the two.
+ *
+ * Red if: __current_gfp_context() does not give __GFP_NOWARN inside nowarn, or
+ * slab_out_of_memory() in mm/slub.c does not fold, or gives it inside nowait.
+ */
+TEST_F_TIMEOUT(quiet, is_quiet, 90)
+{
+	double end = now() + 40;
+	bool page_found;
+	char line[LINE];
+
+	prctl(PR_SET_NAME, COMM);
+	for (;;) {
+		if (!fail_request(self->fd, variant->quiet))
+			SKIP(return, "no request fails: %s", strerror(errno));
+		/* Either report, of the page allocator's and of the slab allocator's */
+		ASSERT_FALSE(find_message(self->kmsg, "", " alloc", line))
+			TH_LOG("%s", line);
+		if (!fail_request(self->fd, variant->loud))
+			SKIP(return, "no request fails: %s", strerror(errno));
+		page_found = find_message(self->kmsg, COMM ": page allocation failure: ",
+					  "mode:", line);
+		if (page_found || now() > end)
+			break;
+		sleep(2);
+	}
+	EXPECT_TRUE(page_found)
+		TH_LOG("no report outside the scope either");
+}
+
+/* Something that must not fail, asked for inside nowait */
+FIXTURE(promise) {
+	int fd;
+	int kmsg;
+};
+
+FIXTURE_VARIANT(promise) {
+	__u32 promise;
+	const char *function;
+};
+
+FIXTURE_VARIANT_ADD(promise, page) {
+	.promise = TMS_PROMISE_PAGE,
+	.function = "tms_nofail_page+",
+};
+
+FIXTURE_VARIANT_ADD(promise, mempool) {
+	.promise = TMS_PROMISE_MEMPOOL,
+	.function = "tms_nofail_mempool+",
+};
+
+FIXTURE_SETUP(promise)
+{
+	if (geteuid())
+		SKIP(return, "needs root");
+	if (access(CLEAR_WARN_ONCE, W_OK))
+		SKIP(return, "no " CLEAR_WARN_ONCE ": mount debugfs");
+	if (read_number("/proc/sys/kernel/panic_on_warn") > 0)
+		SKIP(return, "the kernel would panic: kernel.panic_on_warn is set");
+	self->kmsg = open_kmsg();
+	if (self->kmsg < 0)
+		SKIP(return, "no /dev/kmsg");
+	self->fd = open_device(_metadata);
+}
+
+FIXTURE_TEARDOWN(promise)
+{
+	close(self->fd);
+	close(self->kmsg);
+}
+
+/*
+ * Kept, and reported with both places.
+ *
+ * Red if: __current_gfp_context() in mm/memalloc_scope.c takes the wait from a
+ * __GFP_NOFAIL request, or does not report it; mempool_alloc_from_pool() in
+ * mm/mempool.c does not; memalloc_nowait_nofail() reports more than once, or names
+ * another place than memalloc_scope_opened() was told.
+ */
+TEST_F_TIMEOUT(promise, is_reported, 60)
+{
+	struct tms_nofail n = { .promise = variant->promise };
+	char line[LINE];
+	int err;
+
+	prctl(PR_SET_NAME, COMM);
+	ASSERT_EQ(0, write_file(CLEAR_WARN_ONCE, "1"));
+	err = ioctl(self->fd, TMS_IOC_NOFAIL, &n);
+	if (err && errno == EOPNOTSUPP)
+		SKIP(return, "needs CONFIG_DEBUG_MEMALLOC_SCOPE");
+	ASSERT_EQ(0, err);
+	EXPECT_EQ(1, n.kept);
+	EXPECT_FALSE(find_message(self->kmsg, NOFAIL, "", line))
+		TH_LOG("outside nowait: %s", line);
+
+	n.scopes = TMS_NOWAIT;
+	ASSERT_EQ(0, ioctl(self->fd, TMS_IOC_NOFAIL, &n));
+	EXPECT_EQ(1, n.kept);
+	ASSERT_TRUE(find_message(self->kmsg, NOFAIL, "", line))
+		TH_LOG("no report");
+	EXPECT_NE(NULL, strstr(line, "(GFP_KERNEL"))
+		TH_LOG("%s", line);
+	EXPECT_NE(NULL, strstr(line, "opened by tms_nofail_open+"))
+		TH_LOG("%s", line);
+	EXPECT_TRUE(find_message(self->kmsg, "", variant->function, line))
+		TH_LOG("no %s in the stack", variant->function);
+
+	ASSERT_EQ(0, ioctl(self->fd, TMS_IOC_NOFAIL, &n));
+	EXPECT_EQ(1, n.kept);
+	EXPECT_FALSE(find_message(self->kmsg, NOFAIL, "", line))
+		TH_LOG("reported again");
 }
 
 /* More memory than the memory cgroup allows */

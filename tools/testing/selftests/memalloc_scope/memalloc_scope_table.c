@@ -28,6 +28,8 @@ static const struct row {
 	{ "none",	0, 0, TMS_REQ_HIGHUSER_MOVABLE },
 	{ "pin",	TMS_PIN, 0, TMS_REQ_HIGHUSER_MOVABLE },
 	{ "noreclaim",	TMS_NORECLAIM, 0, TMS_REQ_KERNEL },
+	{ "nowait",	TMS_NOWAIT, 0, TMS_REQ_KERNEL },
+	{ "nowait",	TMS_NOWAIT, 0, TMS_REQ_NOFAIL },
 	{ "io_flusher",	0, TMS_IO_FLUSHER, TMS_REQ_KERNEL },
 };
 
@@ -100,7 +102,7 @@ static int show_reclaim(int fd, const struct row *row)
 static int show_interrupts(int fd)
 {
 	struct tms_interrupt t = {
-		.scopes = TMS_NOIO | TMS_PIN | TMS_NORECLAIM,
+		.scopes = TMS_NOIO | TMS_PIN | TMS_NORECLAIM | TMS_NOWAIT,
 		.shots = 4000,
 		.patience_ms = 6000,
 		.max_ms = 20000,

@@ -67,6 +67,18 @@ FIXTURE_VARIANT_ADD(scope, noreclaim) {
 	.scopes = TMS_NORECLAIM,
 };
 
+FIXTURE_VARIANT_ADD(scope, nowait) {
+	.scopes = TMS_NOWAIT,
+};
+
+FIXTURE_VARIANT_ADD(scope, nowait_nofs) {
+	.scopes = TMS_NOWAIT | TMS_NOFS,
+};
+
+FIXTURE_VARIANT_ADD(scope, nowarn) {
+	.scopes = TMS_NOWARN,
+};
+
 FIXTURE_VARIANT_ADD(scope, all) {
 	.scopes = TMS_SCOPES,
 };
@@ -101,38 +113,43 @@ FIXTURE_TEARDOWN(scope)
 
 /*
  * Red if: the page allocator does not fold (__alloc_frozen_pages_noprof() in
- * mm/page_alloc.c), __current_gfp_context() lacks one of its three branches,
- * __gfp_pfmemalloc_flags() gives nothing inside noreclaim, or the slow path does
- * not refuse to reclaim there ("Avoid recursion of direct reclaim").
- * try_to_free_pages() folds a second time; it takes both to be broken for
+ * mm/page_alloc.c), __current_gfp_context() lacks one of its branches,
+ * __gfp_pfmemalloc_flags() gives nothing inside noreclaim, or the reserves inside
+ * nowait, or the slow path does not refuse to reclaim inside noreclaim ("Avoid
+ * recursion of direct reclaim"), or a __GFP_NOFAIL request may not wait inside
+ * nowait. try_to_free_pages() folds a second time; it takes both to be broken for
  * reclaim to see the wrong mask.
  */
 TEST_F_TIMEOUT(scope, direct_reclaim, 180)
 {
-	for (int request = 0; request < TMS_REQ_MAX; request++) {
+	for (int request = 0; request <= TMS_REQ_NOFAIL; request++) {
 		char why[TMS_WHY] = "";
 		struct tms_reclaim r = { .scopes = variant->scopes, .request = request };
 
+		/* In there, it could only loop. */
+		if (request == TMS_REQ_NOFAIL && variant->scopes & TMS_NORECLAIM)
+			continue;
 		ASSERT_EQ(0, tms_reclaim(self->fd, &r));
 		if (!r.is_short && !r.oom)
 			SKIP(return, "memory could not be made short: needs less than %u MB",
 			     r.max_mb);
 		EXPECT_EQ(0, r.oom)
 			TH_LOG("%s: out of memory", tms_request_name[request]);
-		EXPECT_TRUE(tms_judge_reclaim(&r, self->in_force, why))
+		/* Whoever is given too much gets all there is from what comes next. */
+		ASSERT_TRUE(tms_judge_reclaim(&r, self->in_force, why))
 			TH_LOG("asked for %s: %s", r.asked_text, why);
 	}
 }
 
 /*
  * Red if: vmalloc's page tables do not get the restrictions of the request, that
- * is memalloc_apply_gfp_scope() in mm/vmalloc.c returns 0 (io_flusher and the
- * scopes apply to them anyway), or keep them once it returns, or the page
- * allocator does not fold.
+ * is memalloc_scope_from_gfp() returns none (io_flusher and the scopes apply to them
+ * anyway), or noreclaim in place of nowait, or __vmalloc_area_node() in
+ * mm/vmalloc.c leaves it open, or the page allocator does not fold.
  */
 TEST_F(scope, vmalloc)
 {
-	const __u32 bits = TMS_GFP_FS | TMS_GFP_IO;
+	const __u32 bits = TMS_GFP_FS | TMS_GFP_IO | TMS_GFP_DIRECT_RECLAIM;
 
 	for (int request = 0; request < TMS_REQ_MAX; request++) {
 		struct tms_alloc a = {
@@ -141,8 +158,7 @@ TEST_F(scope, vmalloc)
 			.allocator = TMS_ALLOC_VMALLOC,
 		};
 
-		if (request != TMS_REQ_KERNEL && request != TMS_REQ_NOFS &&
-		    request != TMS_REQ_NOIO)
+		if (request == TMS_REQ_HIGHUSER_MOVABLE)
 			continue;
 		ASSERT_EQ(0, ioctl(self->fd, TMS_IOC_ALLOC, &a));
 		EXPECT_LT(0, a.used.count);
@@ -430,6 +446,10 @@ FIXTURE_VARIANT_ADD(memcg, noreclaim) {
 	.scopes = TMS_NORECLAIM,
 };
 
+FIXTURE_VARIANT_ADD(memcg, nowait) {
+	.scopes = TMS_NOWAIT,
+};
+
 FIXTURE_VARIANT_ADD(memcg, io_flusher) {
 	.io_flusher = true,
 };
@@ -487,7 +507,8 @@ FIXTURE_TEARDOWN(memcg)
 /*
  * Red if: try_to_free_mem_cgroup_pages() in mm/vmscan.c does not fold (objects are
  * charged with the mask as asked, so it matters here), or try_charge_memcg()
- * does not let noreclaim pass by force, or lets a hardirq on top of it do so.
+ * does not let noreclaim pass by force, or lets a hardirq on top of it do so, or
+ * reclaims inside nowait.
  */
 TEST_F_TIMEOUT(memcg, reclaim, 60)
 {
@@ -505,10 +526,10 @@ TEST_F_TIMEOUT(memcg, reclaim, 60)
 
 		if (request == TMS_REQ_HIGHUSER_MOVABLE)
 			continue;
-		if (variant->scopes & TMS_NORECLAIM) {
+		if (variant->scopes & (TMS_NORECLAIM | TMS_NOWAIT))
 			m.max_objects = 3072;	/* 12 MB */
+		if (variant->scopes & TMS_NORECLAIM)
 			m.irq_objects = 64;
-		}
 		ASSERT_EQ(0, write_file(self->dir, "cgroup.procs", "0"));
 		if (variant->io_flusher)
 			set_io_flusher(1);
@@ -525,6 +546,13 @@ TEST_F_TIMEOUT(memcg, reclaim, 60)
 			EXPECT_EQ(0, m.irq_charged)
 				TH_LOG("a hardirq used what noreclaim allows the task");
 			EXPECT_EQ(m.irq_objects, m.irq_failed);
+			continue;
+		}
+		if (variant->scopes & TMS_NOWAIT) {
+			EXPECT_EQ(0, m.reclaim.count);
+			EXPECT_LT(0, m.failed);
+			/* 8 MB, and what the cgroup has besides */
+			EXPECT_LT(m.objects, 3072);
 			continue;
 		}
 		want = tms_expect(variant->scopes | (variant->io_flusher ? TMS_IO_FLUSHER : 0),

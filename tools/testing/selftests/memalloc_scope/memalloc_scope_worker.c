@@ -165,6 +165,10 @@ FIXTURE_VARIANT_ADD(worker, noreclaim) {
 	.scopes = TMS_NORECLAIM,
 };
 
+FIXTURE_VARIANT_ADD(worker, nowait_nowarn) {
+	.scopes = TMS_NOWAIT | TMS_NOWARN,
+};
+
 FIXTURE_VARIANT_ADD(worker, all) {
 	.scopes = TMS_SCOPES,
 };

@@ -31,13 +31,15 @@ const char *const tms_rule_name[TMS_RULES] = {
 	[TMS_RULE_QUERY]	= "memalloc_*_active()",
 };
 
-const char *const tms_request_name[TMS_REQ_MAX] = {
+const char *const tms_request_name[TMS_REQUESTS] = {
 	[TMS_REQ_KERNEL]		= "GFP_KERNEL",
 	[TMS_REQ_HIGHUSER_MOVABLE]	= "GFP_HIGHUSER_MOVABLE",
 	[TMS_REQ_NOFS]			= "GFP_NOFS",
 	[TMS_REQ_NOIO]			= "GFP_NOIO",
 	[TMS_REQ_ATOMIC]		= "GFP_ATOMIC",
 	[TMS_REQ_NOWAIT]		= "GFP_NOWAIT",
+	[TMS_REQ_NOFAIL]		= "GFP_KERNEL|__GFP_NOFAIL",
+	[TMS_REQ_RETRY_MAYFAIL]		= "GFP_KERNEL|__GFP_RETRY_MAYFAIL",
 };
 
 /* Returns 0, or -errno; -ENOENT if there is no such file. */
@@ -146,21 +148,36 @@ int tms_loopback_up(void)
 	return err;
 }
 
-static void name_bits(char *buf, size_t size, __u32 bits, const char *const names[8])
+struct bit_name {
+	__u32 bit;
+	const char *name;
+};
+
+static void name_bits(char *buf, size_t size, __u32 bits, const struct bit_name *names)
 {
 	size_t len = 0;
 
 	snprintf(buf, size, "none");
-	for (int i = 0; i < 8; i++) {
-		if (bits & 1U << i && len < size)
-			len += snprintf(buf + len, size - len, "%s%s", len ? " " : "", names[i]);
+	for (; names->bit; names++) {
+		if (bits & names->bit && len < size)
+			len += snprintf(buf + len, size - len, "%s%s", len ? " " : "",
+					names->name);
 	}
 }
 
+/* In the order of the kernel */
 const char *tms_names(char *buf, __u32 scopes)
 {
-	static const char *const names[8] = {
-		"nofs", "noio", "pin", "noreclaim", "io_flusher", "?", "?", "unknown",
+	static const struct bit_name names[] = {
+		{ TMS_NOFS,		"nofs" },
+		{ TMS_NOIO,		"noio" },
+		{ TMS_PIN,		"pin" },
+		{ TMS_NORECLAIM,	"noreclaim" },
+		{ TMS_IO_FLUSHER,	"io_flusher" },
+		{ TMS_NOWAIT,		"nowait" },
+		{ TMS_NOWARN,		"nowarn" },
+		{ TMS_UNKNOWN,		"unknown" },
+		{ }
 	};
 
 	name_bits(buf, TMS_NAMES, scopes, names);
@@ -177,6 +194,13 @@ __u32 tms_expect(__u32 scopes, __u32 asked)
 		asked &= ~(TMS_GFP_IO | TMS_GFP_FS);
 	if (scopes & TMS_PIN)
 		asked &= ~TMS_GFP_MOVABLE;
+	/* Those are promises, which no scope makes anybody break. */
+	if (asked & TMS_GFP_NOFAIL)
+		return asked;
+	if (scopes & TMS_NOWAIT)
+		asked &= ~TMS_GFP_DIRECT_RECLAIM;
+	if (scopes & TMS_NOWARN)
+		asked |= TMS_GFP_NOWARN;
 	return asked;
 }
 
@@ -191,15 +215,25 @@ __u32 tms_expect_active(__u32 scopes)
 
 bool tms_expect_reclaim(__u32 scopes, __u32 asked)
 {
-	return asked & TMS_GFP_DIRECT_RECLAIM && !(scopes & TMS_NORECLAIM);
+	return tms_expect(scopes, asked) & TMS_GFP_DIRECT_RECLAIM &&
+	       !(scopes & TMS_NORECLAIM);
 }
 
 bool tms_judge_seen(const struct tms_seen *seen, __u32 want, char *why)
 {
-	static const char *const names[8] = {
-		"FS", "IO", "DIRECT_RECLAIM", "KSWAPD", "MOVABLE", "HIGH", "?", "OTHER",
+	static const struct bit_name names[] = {
+		{ TMS_GFP_FS,			"FS" },
+		{ TMS_GFP_IO,			"IO" },
+		{ TMS_GFP_DIRECT_RECLAIM,	"DIRECT_RECLAIM" },
+		{ TMS_GFP_KSWAPD,		"KSWAPD" },
+		{ TMS_GFP_MOVABLE,		"MOVABLE" },
+		{ TMS_GFP_HIGH,			"HIGH" },
+		{ TMS_GFP_NOWARN,		"NOWARN" },
+		{ TMS_GFP_NOFAIL,		"NOFAIL" },
+		{ TMS_GFP_OTHER,		"OTHER" },
+		{ }
 	};
-	char any[48], all[48], expected[48];
+	char any[56], all[56], expected[56];
 
 	if (!seen->count) {
 		snprintf(why, TMS_WHY, "no request seen");
@@ -236,6 +270,21 @@ bool tms_judge_reclaim(const struct tms_reclaim *r, __u32 scopes, char *why)
 	} else if (r->reclaim.count) {
 		snprintf(why, TMS_WHY, "direct reclaim, %llu calls, where there must be none",
 			 (unsigned long long)r->reclaim.count);
+		return false;
+	}
+	/* nowait takes, and gives nothing: __GFP_HIGH had its share before. */
+	if (scopes & TMS_NOWAIT && !(scopes & TMS_NORECLAIM) &&
+	    !(r->asked & (TMS_GFP_NOFAIL | TMS_GFP_HIGH)) &&
+	    (r->reserve_pages || !r->failed || r->min_free >= r->min_wmark)) {
+		snprintf(why, TMS_WHY, "reserves: %llu pages, %llu refused; %llu free, min %llu",
+			 (unsigned long long)r->reserve_pages,
+			 (unsigned long long)r->failed, (unsigned long long)r->min_free,
+			 (unsigned long long)r->min_wmark);
+		return false;
+	}
+	if (r->asked & TMS_GFP_NOFAIL && r->failed) {
+		snprintf(why, TMS_WHY, "%llu requests failed that must not",
+			 (unsigned long long)r->failed);
 		return false;
 	}
 	if (r->where == TMS_IN_HARDIRQ) {

@@ -20,7 +20,7 @@
 
 extern const char *const tms_kind_name[TMS_KINDS];
 extern const char *const tms_rule_name[TMS_RULES];
-extern const char *const tms_request_name[TMS_REQ_MAX];
+extern const char *const tms_request_name[TMS_REQUESTS];
 
 /*
  * Opens the device, after loading the module that lies next to the program if

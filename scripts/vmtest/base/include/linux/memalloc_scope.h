@@ -112,6 +112,35 @@ static inline bool memalloc_pin_active(void)
 	return current->flags & PF_MEMALLOC_PIN;
 }
 
+/* What the base has no scope for */
+static inline unsigned int memalloc_nowait_save(void)
+{
+	return 0;
+}
+
+static inline void memalloc_nowait_restore(unsigned int cookie)
+{
+}
+
+static inline bool memalloc_nowait_active(void)
+{
+	return false;
+}
+
+static inline unsigned int memalloc_nowarn_save(void)
+{
+	return 0;
+}
+
+static inline void memalloc_nowarn_restore(unsigned int cookie)
+{
+}
+
+static inline bool memalloc_nowarn_active(void)
+{
+	return false;
+}
+
 static inline const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size)
 {
 	scnprintf(buf, size, "%#x", (__force unsigned int)scope);

@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 
 #include "test_modules/test_memalloc_disk.h"
-#include "tms_figure.h"
+#include "../tms_figure.h"
 
 static inline void report_sections(const char *what, const struct tmd_stats *st)
 {

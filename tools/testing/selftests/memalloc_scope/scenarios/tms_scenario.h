@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "tms_figure.h"
+#include "../tms_figure.h"
 
 /* The number in an environment variable: how long forms differ from quick ones */
 unsigned long setting(const char *name, unsigned long normally);

@@ -19,10 +19,13 @@
 #define TMS_NOIO		0x02
 #define TMS_PIN			0x04
 #define TMS_NORECLAIM		0x08
-#define TMS_IO_FLUSHER		0x10
+#define TMS_NOWAIT		0x10
+#define TMS_NOWARN		0x20
+#define TMS_IO_FLUSHER		0x40
 #define TMS_UNKNOWN		0x80	/* a bit that the module has no name for */
 /* what a task can open by itself, from inside the kernel */
-#define TMS_SCOPES		(TMS_NOFS | TMS_NOIO | TMS_PIN | TMS_NORECLAIM)
+#define TMS_SCOPES		(TMS_NOFS | TMS_NOIO | TMS_PIN | TMS_NORECLAIM | \
+				 TMS_NOWAIT | TMS_NOWARN)
 
 /* the bits of a gfp mask that matter here */
 #define TMS_GFP_FS		0x01
@@ -31,7 +34,9 @@
 #define TMS_GFP_KSWAPD		0x08
 #define TMS_GFP_MOVABLE		0x10
 #define TMS_GFP_HIGH		0x20
+#define TMS_GFP_NOWARN		0x40
 #define TMS_GFP_OTHER		0x80	/* any other bit differs from what was asked */
+#define TMS_GFP_NOFAIL		0x100
 
 enum tms_request {
 	TMS_REQ_KERNEL,
@@ -40,7 +45,10 @@ enum tms_request {
 	TMS_REQ_NOIO,
 	TMS_REQ_ATOMIC,
 	TMS_REQ_NOWAIT,
-	TMS_REQ_MAX,
+	TMS_REQ_MAX,		/* of those that any allocator takes, and may refuse */
+	TMS_REQ_NOFAIL = TMS_REQ_MAX,
+	TMS_REQ_RETRY_MAYFAIL,
+	TMS_REQUESTS,
 };
 
 #define TMS_TEXT		128
@@ -88,9 +96,9 @@ struct tms_reclaim {
 	struct tms_seen reclaim;	/* by the shrinker */
 	__u64 pages;		/* obtained */
 	__u64 failed;		/* refused */
-	/* noreclaim only */
+	/* noreclaim and nowait only */
 	__u64 reserve_pages;	/* obtained below the min watermark, see module */
-	__u64 nomemalloc_null;	/* __GFP_NOMEMALLOC requests refused */
+	__u64 nomemalloc_null;	/* noreclaim: __GFP_NOMEMALLOC requests refused */
 	__u64 min_free;		/* pages: what the zone had left at the least, */
 	__u64 min_wmark;	/* where its min watermark is this */
 };
@@ -229,6 +237,66 @@ struct tms_fail {
 	__u32 blocks;		/* obtained before that */
 };
 
+enum tms_promise {
+	TMS_PROMISE_PAGE,	/* of __GFP_NOFAIL */
+	TMS_PROMISE_MEMPOOL,	/* of mempool_alloc() with a mask that may wait */
+	TMS_PROMISES,
+};
+
+/* Ask for what must not fail; EOPNOTSUPP without CONFIG_DEBUG_MEMALLOC_SCOPE */
+struct tms_nofail {
+	__u32 scopes;		/* in */
+	__u32 promise;		/* in, enum tms_promise */
+	__u32 kept;		/* out: there was something to return */
+};
+
+/*
+ * Ask vmalloc() for a range without page tables, and take the memory below the min
+ * watermark away from it when it has its pages. EOPNOTSUPP on PREEMPT_RT.
+ */
+struct tms_vmalloc {
+	/* in */
+	__u32 scopes;
+	__u32 request;
+	__u32 max_ms;
+	__u32 max_mb;		/* do nothing if more than that is available */
+	/* out */
+	__u32 is_short;
+	__u32 oom;
+	__u32 mapped;		/* 1 if vmalloc() succeeded */
+	__u32 pad;
+	__u64 pages;		/* of data, obtained */
+	__u64 tables;		/* pages of page tables, obtained after that, */
+	__u64 reserve_tables;	/* of these below the min watermark, */
+	__u64 refused;		/* and not obtained */
+	__u64 min_free;		/* what the zone had left, when memory was taken away, */
+	__u64 min_wmark;	/* where its min watermark is this */
+};
+
+enum tms_sample {
+	TMS_SAMPLE_PAGE,	/* order 0 */
+	TMS_SAMPLE_ORDER3,
+	TMS_SAMPLE_VMALLOC,	/* 64 KiB */
+	TMS_SAMPLES,
+};
+
+#define TMS_BUCKETS		36	/* the last one: half a minute and longer */
+
+/* Measure requests: GFP_KERNEL, which may fail in silence */
+struct tms_latency {
+	/* in */
+	__u32 scopes;
+	__u32 sample;		/* enum tms_sample */
+	__u32 ms;
+	__u32 hold_kb;		/* free all, and begin again, after so much or a failure */
+	/* out */
+	__u64 tries, failed;
+	__u64 unusable;		/* obtained, but what was written did not stay */
+	__u64 reclaims;		/* direct reclaim on behalf of the caller */
+	__u64 p50, p99, max;	/* ns */
+	__u64 bucket[TMS_BUCKETS];	/* requests that took 2^n ns, or up to twice as long */
+};
+
 /* Write the byte again and again, as it is, while others look at it */
 struct tms_rewrite {
 	/* in */
@@ -260,5 +328,8 @@ struct tms_rewrite {
 /* Sleep, uninterruptible, with scopes open; until woken, or for a minute. */
 #define TMS_IOC_SLEEP		_IO('~', 0x7a)	/* argument: scopes */
 #define TMS_IOC_WAKE		_IO('~', 0x7f)
+#define TMS_IOC_NOFAIL		_IOWR('~', 0x6d, struct tms_nofail)
+#define TMS_IOC_VMALLOC		_IOWR('~', 0x6e, struct tms_vmalloc)
+#define TMS_IOC_LATENCY		_IOWR('~', 0x6f, struct tms_latency)
 
 #endif /* _TEST_MEMALLOC_SCOPE_H */

@@ -66,24 +66,33 @@ int tms_alloc_run(struct tms_alloc *a)
 	u32 own = tms_own();
 	gfp_t gfp = tms_request_gfp(a->request);
 	struct tms_masks used = { };
+	struct tms_filler *fillers = NULL;
 	struct tms_cookies c;
 	void __percpu *pcpu;
 	void *p;
+	int err;
 
+	/* Nobody else is given one that is to fail quietly. */
+	if (a->allocator != TMS_RELEASE_FOLIO)
+		gfp |= __GFP_NOWARN;
 	a->asked = tms_gfp(gfp, gfp);
 	tms_gfp_text(a->asked_text, gfp);
+	if (a->allocator == TMS_ALLOC_VMALLOC) {
+		err = tms_fill_holes(&fillers);
+		if (err)
+			return err;
+	}
 	tms_open(&c, a->scopes);
 	switch (a->allocator) {
 	case TMS_ALLOC_VMALLOC:
-		/* Large enough to need page tables of its own */
 		tms_all_pages = &used;
-		p = __vmalloc(8 << 20, gfp | __GFP_NOWARN);
+		p = __vmalloc(TMS_AREA, gfp);
 		tms_all_pages = NULL;
 		vfree(p);
 		break;
 	case TMS_ALLOC_PERCPU:
 		tms_all_percpu = &used;
-		pcpu = __alloc_percpu_gfp(64, 8, gfp | __GFP_NOWARN);
+		pcpu = __alloc_percpu_gfp(64, 8, gfp);
 		tms_all_percpu = NULL;
 		free_percpu(pcpu);
 		break;
@@ -98,6 +107,7 @@ int tms_alloc_run(struct tms_alloc *a)
 		break;
 	}
 	tms_close(&c);
+	tms_empty_holes(fillers);
 	a->left_open = tms_own() & ~own;
 	tms_masks_report(&a->used, &used, gfp);
 	return 0;

@@ -171,9 +171,60 @@ static int tms_entry_watched(struct tms_entry *e, gfp_t gfp)
 	}
 }
 
+static struct tracepoint *tms_begin_event, *tms_end_event;
+
+static void tms_remove_entry(const struct tms_entry_probe *p)
+{
+	if (tms_end_event)
+		tracepoint_probe_unregister(tms_end_event, tms_end, NULL);
+	if (tms_begin_event)
+		tracepoint_probe_unregister(tms_begin_event, p->func, NULL);
+	tms_begin_event = NULL;
+	tms_end_event = NULL;
+	tracepoint_synchronize_unregister();
+	tms_inside = false;
+}
+
+static int tms_insert_entry(const struct tms_entry_probe *p)
+{
+	struct tracepoint *begin = p->begin ? tms_event(p->begin) : NULL;
+	struct tracepoint *end = p->end ? tms_event(p->end) : NULL;
+	int err;
+
+	if ((p->begin && !begin) || (p->end && !end))
+		return -EOPNOTSUPP;
+	tms_entered = (struct tms_masks){ };
+	tms_entry_shrunk = (struct tms_masks){ };
+	if (begin) {
+		err = tracepoint_probe_register(begin, p->func, NULL);
+		if (err)
+			return err;
+		tms_begin_event = begin;
+	}
+	if (end) {
+		err = tracepoint_probe_register(end, tms_end, NULL);
+		if (err) {
+			tms_remove_entry(p);
+			return err;
+		}
+		tms_end_event = end;
+	}
+	return 0;
+}
+
+int tms_direct_watch(void)
+{
+	return tms_insert_entry(&tms_entry_probes[TMS_ENTRY_DIRECT]);
+}
+
+u64 tms_direct_unwatch(void)
+{
+	tms_remove_entry(&tms_entry_probes[TMS_ENTRY_DIRECT]);
+	return tms_entered.count;
+}
+
 int tms_entry_run(struct tms_entry *e)
 {
-	struct tracepoint *begin = NULL, *end = NULL;
 	gfp_t gfp = tms_request_gfp(e->request);
 	const struct tms_entry_probe *p;
 	int err;
@@ -181,37 +232,17 @@ int tms_entry_run(struct tms_entry *e)
 	if (e->entry >= TMS_ENTRIES)
 		return -EINVAL;
 	p = &tms_entry_probes[e->entry];
-	e->asked = tms_gfp(gfp, gfp);
+	e->asked = tms_gfp(gfp | TMS_GFP_ALWAYS, gfp);
 	tms_gfp_text(e->asked_text, gfp);
-	tms_entered = (struct tms_masks){ };
-	tms_entry_shrunk = (struct tms_masks){ };
 	tms_huge_order = e->huge_order;
 
-	if (p->begin) {
-		begin = tms_event(p->begin);
-		if (!begin)
-			return -EOPNOTSUPP;
-		err = tracepoint_probe_register(begin, p->func, NULL);
-		if (err)
-			return err;
-	}
-	if (p->end) {
-		end = tms_event(p->end);
-		err = end ? tracepoint_probe_register(end, tms_end, NULL) : -EOPNOTSUPP;
-		if (err)
-			goto begin;
-	}
+	err = tms_insert_entry(p);
+	if (err)
+		return err;
 	WRITE_ONCE(tms_entry, e->entry);
 	err = tms_entry_watched(e, gfp);
 	WRITE_ONCE(tms_entry, TMS_ENTRIES);
-	if (end)
-		tracepoint_probe_unregister(end, tms_end, NULL);
-begin:
-	if (begin) {
-		tracepoint_probe_unregister(begin, p->func, NULL);
-		tracepoint_synchronize_unregister();
-	}
-	tms_inside = false;
+	tms_remove_entry(p);
 	tms_masks_report(&e->entered, &tms_entered, gfp);
 	tms_masks_report(&e->reclaim, &tms_entry_shrunk, gfp);
 	return err;

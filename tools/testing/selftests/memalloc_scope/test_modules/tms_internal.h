@@ -6,18 +6,28 @@
 #include <linux/gfp.h>
 #include <linux/ktime.h>
 #include <linux/memalloc_scope.h>
+#include <linux/mmzone.h>
+#include <linux/pgtable.h>
 
 #include "test_memalloc_scope.h"
 
 struct sock;
 
 /*
- * The module's requests may fail, quietly. Neither flag has a part in what is
- * tested; both are left out of the texts.
+ * The module's requests may fail, quietly; those with __GFP_NOFAIL try again, rather
+ * than have somebody killed. Both flags are left out of the texts.
  */
 #define TMS_GFP_ALWAYS	(__GFP_NORETRY | __GFP_NOWARN)
 /* All bits that a scope could take away; legal in any context */
 #define TMS_GFP_PROBE	(GFP_NOWAIT | __GFP_IO | __GFP_FS | __GFP_MOVABLE | TMS_GFP_ALWAYS)
+/* All bits that a scope takes away or gives, to fold and not to allocate with */
+#define TMS_GFP_FOLD	(GFP_KERNEL | __GFP_MOVABLE)
+
+/* What min_wmark_pages() adds to it is not there to stay. */
+static inline unsigned long tms_min_wmark(const struct zone *zone)
+{
+	return zone->_watermark[WMARK_MIN];
+}
 
 /* gfp masks being collected */
 struct tms_masks {
@@ -27,7 +37,7 @@ struct tms_masks {
 
 /* The public save functions, one cookie for each */
 struct tms_cookies {
-	unsigned int nofs, noio, pin, noreclaim;
+	unsigned int nofs, noio, pin, noreclaim, nowait, nowarn;
 };
 
 /* Two UDP sockets; what goes into one comes out of the other. */
@@ -63,6 +73,12 @@ int tms_reclaim_init(void);
 void tms_reclaim_exit(void);
 int tms_reclaim_run(struct tms_reclaim *r);
 
+/* Memory made short, once tms_begin_short() was called; and the reserves taken as well */
+void tms_begin_short(void);
+void tms_make_short(ktime_t end);
+struct zone *tms_take_reserves(void);
+bool tms_from_reserve(struct page *page);
+
 /* Memory in pieces: nothing left but single pages, and a good many of these */
 void tms_fragment(ktime_t end);
 bool tms_ran_out(void);
@@ -70,6 +86,9 @@ void tms_keep(struct page *page, unsigned int order);
 void tms_give_all_back(void);
 
 int tms_entry_run(struct tms_entry *e);
+/* Count direct reclaim on behalf of tms_task. */
+int tms_direct_watch(void);
+u64 tms_direct_unwatch(void);
 void tms_entry_shrink(gfp_t gfp);
 void tms_entry_page_alloc(unsigned int order, gfp_t gfp);
 
@@ -81,7 +100,19 @@ int tms_interrupt_init(void);
 void tms_interrupt_exit(void);
 int tms_interrupt_run(struct tms_interrupt *t);
 
+/* Ranges of the size of TMS_AREA: what is asked for next needs page tables. */
+#define TMS_AREA	PMD_SIZE
+struct tms_filler;
+int tms_fill_holes(struct tms_filler **fillers);
+void tms_empty_holes(struct tms_filler *fillers);
+
+int tms_vmalloc_run(struct tms_vmalloc *v);
+void tms_vmalloc_page_alloc(struct page *page, unsigned int order, gfp_t gfp);
+
+int tms_latency_run(struct tms_latency *l);
+
 int tms_fail_run(struct tms_fail *f);
+int tms_nofail_run(struct tms_nofail *n);
 int tms_rewrite_run(struct tms_rewrite *r);
 long tms_sleep(unsigned long scopes);
 long tms_wake(void);

@@ -78,6 +78,12 @@ gfp_t tms_expect_gfp(u32 scopes, gfp_t gfp)
 		gfp &= ~__GFP_IO;
 	if (scopes & TMS_PIN)
 		gfp &= ~__GFP_MOVABLE;
+	if (gfp & __GFP_NOFAIL)
+		return gfp;
+	if (scopes & TMS_NOWAIT)
+		gfp &= ~__GFP_DIRECT_RECLAIM;
+	if (scopes & TMS_NOWARN)
+		gfp |= __GFP_NOWARN;
 	return gfp;
 }
 
@@ -97,8 +103,8 @@ static void tms_check(struct tms_hits *h, u32 scopes)
 {
 	tms_bad(h, TMS_RULE_QUERY, tms_active(), tms_expect_active(scopes));
 	tms_bad(h, TMS_RULE_FOLD,
-		tms_gfp(current_gfp_context(TMS_GFP_PROBE), TMS_GFP_PROBE),
-		tms_gfp(tms_expect_gfp(scopes, TMS_GFP_PROBE), TMS_GFP_PROBE));
+		tms_gfp(current_gfp_context(TMS_GFP_FOLD), TMS_GFP_FOLD),
+		tms_gfp(tms_expect_gfp(scopes, TMS_GFP_FOLD), TMS_GFP_FOLD));
 }
 
 static void tms_check_page(struct tms_hits *h, u32 scopes)

@@ -54,6 +54,8 @@ static const struct {
 	{ MEMALLOC_SCOPE_NOIO,		TMS_NOIO },
 	{ MEMALLOC_SCOPE_PIN,		TMS_PIN },
 	{ MEMALLOC_SCOPE_NORECLAIM,	TMS_NORECLAIM },
+	{ MEMALLOC_SCOPE_NOWAIT,	TMS_NOWAIT },
+	{ MEMALLOC_SCOPE_NOWARN,	TMS_NOWARN },
 	{ MEMALLOC_SCOPE_IO_FLUSHER,	TMS_IO_FLUSHER },
 };
 
@@ -91,7 +93,9 @@ u32 tms_active(void)
 	return (memalloc_nofs_active() ? TMS_NOFS : 0) |
 	       (memalloc_noio_active() ? TMS_NOIO : 0) |
 	       (memalloc_pin_active() ? TMS_PIN : 0) |
-	       (memalloc_noreclaim_active() ? TMS_NORECLAIM : 0);
+	       (memalloc_noreclaim_active() ? TMS_NORECLAIM : 0) |
+	       (memalloc_nowait_active() ? TMS_NOWAIT : 0) |
+	       (memalloc_nowarn_active() ? TMS_NOWARN : 0);
 }
 
 void tms_open(struct tms_cookies *c, u32 scopes)
@@ -105,10 +109,16 @@ void tms_open(struct tms_cookies *c, u32 scopes)
 		c->pin = memalloc_pin_save();
 	if (scopes & TMS_NORECLAIM)
 		c->noreclaim = memalloc_noreclaim_save();
+	if (scopes & TMS_NOWAIT)
+		c->nowait = memalloc_nowait_save();
+	if (scopes & TMS_NOWARN)
+		c->nowarn = memalloc_nowarn_save();
 }
 
 void tms_close(struct tms_cookies *c)
 {
+	memalloc_nowarn_restore(c->nowarn);
+	memalloc_nowait_restore(c->nowait);
 	memalloc_noreclaim_restore(c->noreclaim);
 	memalloc_pin_restore(c->pin);
 	memalloc_noio_restore(c->noio);
@@ -130,15 +140,20 @@ gfp_t tms_request_gfp(u32 request)
 		return GFP_ATOMIC;
 	case TMS_REQ_NOWAIT:
 		return GFP_NOWAIT;
+	case TMS_REQ_NOFAIL:
+		return GFP_KERNEL | __GFP_NOFAIL;
+	case TMS_REQ_RETRY_MAYFAIL:
+		return GFP_KERNEL | __GFP_RETRY_MAYFAIL;
 	}
 	return 0;
 }
 
 u32 tms_gfp(gfp_t gfp, gfp_t asked)
 {
-	const gfp_t known = __GFP_FS | __GFP_IO | __GFP_RECLAIM | __GFP_MOVABLE | __GFP_HIGH;
+	const gfp_t known = __GFP_FS | __GFP_IO | __GFP_RECLAIM | __GFP_MOVABLE | __GFP_HIGH |
+			    __GFP_NOWARN | __GFP_NOFAIL;
 	/* The allocator's own business: cpusets */
-	const gfp_t ignored = TMS_GFP_ALWAYS | __GFP_HARDWALL;
+	const gfp_t ignored = __GFP_NORETRY | __GFP_HARDWALL;
 
 	return (gfp & __GFP_FS ? TMS_GFP_FS : 0) |
 	       (gfp & __GFP_IO ? TMS_GFP_IO : 0) |
@@ -146,6 +161,8 @@ u32 tms_gfp(gfp_t gfp, gfp_t asked)
 	       (gfp & __GFP_KSWAPD_RECLAIM ? TMS_GFP_KSWAPD : 0) |
 	       (gfp & __GFP_MOVABLE ? TMS_GFP_MOVABLE : 0) |
 	       (gfp & __GFP_HIGH ? TMS_GFP_HIGH : 0) |
+	       (gfp & __GFP_NOWARN ? TMS_GFP_NOWARN : 0) |
+	       (gfp & __GFP_NOFAIL ? TMS_GFP_NOFAIL : 0) |
 	       ((gfp ^ asked) & ~(known | ignored) ? TMS_GFP_OTHER : 0);
 }
 
@@ -202,6 +219,7 @@ static void tms_page_alloc(void *data, struct page *page, unsigned int order,
 	if (tms_all_pages)
 		tms_masks_add(tms_all_pages, gfp);
 	tms_entry_page_alloc(order, gfp);
+	tms_vmalloc_page_alloc(page, order, gfp);
 }
 
 static void tms_percpu_alloc(void *data, unsigned long call_site, bool reserved,
@@ -348,6 +366,12 @@ static int tms_run(unsigned int cmd, void *arg)
 		return tms_kthread_run(arg);
 	case TMS_IOC_FAIL:
 		return tms_fail_run(arg);
+	case TMS_IOC_NOFAIL:
+		return tms_nofail_run(arg);
+	case TMS_IOC_VMALLOC:
+		return tms_vmalloc_run(arg);
+	case TMS_IOC_LATENCY:
+		return tms_latency_run(arg);
 	case TMS_IOC_REWRITE:
 		return tms_rewrite_run(arg);
 	case TMS_IOC_NEWTASK:

@@ -141,14 +141,69 @@ static void tms_take(gfp_t gfp, int min_order, ktime_t end)
 	}
 }
 
+void tms_begin_short(void)
+{
+	WRITE_ONCE(tms_oom, false);
+}
+
 /*
  * Movable memory first, which includes CMA areas, for else a movable request
  * would find it. It cannot be migrated in here, but is not for long.
  */
-static void tms_make_short(ktime_t end)
+void tms_make_short(ktime_t end)
 {
 	tms_take(GFP_HIGHUSER_MOVABLE, 0, end);
 	tms_take(GFP_KERNEL, 0, end);
+}
+
+/*
+ * A page that was handed out with its zone far below the min watermark. One that
+ * was still above may be below now, as the CPU's lists of pages take some for later.
+ */
+bool tms_from_reserve(struct page *page)
+{
+	struct zone *zone = page_zone(page);
+
+	return zone_page_state(zone, NR_FREE_PAGES) < tms_min_wmark(zone) / 2;
+}
+
+/*
+ * Take reserves, until each zone keeps so little that what comes from it is found by
+ * tms_from_reserve(); what is left is for GFP_ATOMIC, which others may need. Can
+ * be called wherever pages can be allocated. Returns the largest zone.
+ */
+struct zone *tms_take_reserves(void)
+{
+	static const gfp_t kinds[] = {
+		__GFP_HIGHMEM | __GFP_MOVABLE, __GFP_HIGHMEM, 0, __GFP_DMA32, __GFP_DMA,
+	};
+	const gfp_t gfp = __GFP_MEMALLOC | __GFP_THISNODE | TMS_GFP_ALWAYS;
+	struct zone *zone, *largest = NULL;
+	struct page *page;
+	unsigned int order;
+	unsigned long min;
+	int nid;
+
+	for_each_online_node(nid) {
+		for (int i = 0; i < ARRAY_SIZE(kinds); i++) {
+			zone = &NODE_DATA(nid)->node_zones[gfp_zone(kinds[i])];
+			min = tms_min_wmark(zone);
+			/* Blocks that no CPU keeps a list of, so that no more is taken */
+			order = PAGE_ALLOC_COSTLY_ORDER + 1;
+			while (zone_page_state(zone, NR_FREE_PAGES) > min * 7 / 16) {
+				page = alloc_pages_node(nid, gfp | kinds[i], order);
+				if (page)
+					tms_put(&tms_hog, page, order);
+				else if (order)
+					order = 0;
+				else
+					break;
+			}
+			if (!largest || min > tms_min_wmark(largest))
+				largest = zone;
+		}
+	}
+	return largest;
 }
 
 void tms_fragment(ktime_t end)
@@ -157,7 +212,7 @@ void tms_fragment(ktime_t end)
 	struct page *page;
 
 	tms_pages_init(&blocks);
-	WRITE_ONCE(tms_oom, false);
+	tms_begin_short();
 	tms_make_short(end);
 	/* Half of what can be split is plenty for any watermark. */
 	spin_lock_irq(&tms_hog.lock);
@@ -301,6 +356,33 @@ static void tms_noreclaim(struct tms_reclaim *r, gfp_t gfp, struct tms_masks *us
 	}
 }
 
+/* With the reserves taken as well, there is nothing to be had without waiting. */
+static void tms_nowait(struct tms_reclaim *r, gfp_t gfp, struct tms_masks *used, ktime_t end)
+{
+	struct zone *zone = NULL;
+
+	for (int i = 0; i < 4 * TMS_BATCH && !tms_stop(end); i++) {
+		struct page *page;
+		gfp_t mask;
+
+		/* Others free memory meanwhile. */
+		zone = tms_take_reserves();
+		page = tms_alloc_page(gfp, &mask);
+		tms_masks_add(used, mask);
+		if (!page) {
+			r->failed++;
+			continue;
+		}
+		r->pages++;
+		r->reserve_pages += tms_from_reserve(page);
+		__free_page(page);
+	}
+	if (zone) {
+		r->min_free = zone_page_state(zone, NR_FREE_PAGES);
+		r->min_wmark = tms_min_wmark(zone);
+	}
+}
+
 static void tms_reclaim_loop(struct tms_reclaim *r, gfp_t gfp, struct tms_masks *used,
 			     ktime_t end)
 {
@@ -335,14 +417,14 @@ int tms_reclaim_run(struct tms_reclaim *r)
 	/* On PREEMPT_RT, what may allocate is no hardirq. */
 	if (r->where == TMS_IN_HARDIRQ && IS_ENABLED(CONFIG_PREEMPT_RT))
 		return -EOPNOTSUPP;
-	r->asked = tms_gfp(gfp, gfp);
+	r->asked = tms_gfp(gfp | TMS_GFP_ALWAYS, gfp);
 	tms_gfp_text(r->asked_text, gfp);
 	/* A machine with lots of memory would be hurt for long. */
 	if (si_mem_available() >> (20 - PAGE_SHIFT) > r->max_mb)
 		return 0;
 
 	tms_shrunk = (struct tms_masks){ };
-	WRITE_ONCE(tms_oom, false);
+	tms_begin_short();
 	for (int i = 0; i < TMS_POOL; i++) {
 		struct page *page = alloc_page(GFP_KERNEL | TMS_GFP_ALWAYS);
 
@@ -355,6 +437,8 @@ int tms_reclaim_run(struct tms_reclaim *r)
 	tms_open(&c, r->scopes);
 	if (r->scopes & TMS_NORECLAIM)
 		tms_noreclaim(r, gfp, &used, end);
+	else if (r->scopes & TMS_NOWAIT && !(gfp & __GFP_NOFAIL))
+		tms_nowait(r, gfp, &used, end);
 	else
 		tms_reclaim_loop(r, gfp, &used, end);
 	tms_close(&c);

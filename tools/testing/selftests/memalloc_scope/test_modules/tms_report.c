@@ -8,7 +8,8 @@
 #include <linux/irq_work.h>
 #include <linux/ktime.h>
 #include <linux/list.h>
-#include <linux/mmzone.h>
+#include <linux/mempool.h>
+#include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -135,6 +136,104 @@ int tms_fail_run(struct tms_fail *f)
 	kmem_cache_destroy(t->cache);
 	return t->hit ? 0 : -EAGAIN;
 }
+
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+/* Functions of their own, by whose names a report is told from others */
+static noinline unsigned int tms_nofail_open(u32 scopes)
+{
+	return scopes & TMS_NOWAIT ? memalloc_nowait_save() : 0;
+}
+
+static noinline bool tms_nofail_page(void)
+{
+	struct page *page = alloc_page(GFP_KERNEL | __GFP_NOFAIL);
+
+	if (page)
+		__free_page(page);
+	return page;
+}
+
+/* A pool gets its element when it is made, and nothing more after that. */
+static void *tms_element_alloc(gfp_t gfp, void *pool_data)
+{
+	bool *empty = pool_data;
+
+	return READ_ONCE(*empty) ? NULL : empty;
+}
+
+static void tms_element_free(void *element, void *pool_data)
+{
+}
+
+struct tms_returned {
+	struct delayed_work work;
+	mempool_t pool;
+	void *element;
+};
+
+static void tms_return_element(struct work_struct *work)
+{
+	struct tms_returned *r = container_of(work, struct tms_returned, work.work);
+
+	mempool_free(r->element, &r->pool);
+}
+
+static noinline bool tms_nofail_mempool(mempool_t *pool, void **element)
+{
+	*element = mempool_alloc(pool, GFP_KERNEL);
+	return *element;
+}
+
+/* The only element there is comes back after a while. */
+static int tms_wait_for_element(struct tms_nofail *n)
+{
+	struct tms_returned r = { };
+	unsigned int cookie;
+	bool empty = false;
+	void *element;
+	int err;
+
+	err = mempool_init(&r.pool, 1, tms_element_alloc, tms_element_free, &empty);
+	if (err)
+		return err;
+	WRITE_ONCE(empty, true);
+	INIT_DELAYED_WORK_ONSTACK(&r.work, tms_return_element);
+	r.element = mempool_alloc(&r.pool, GFP_NOWAIT);
+	schedule_delayed_work(&r.work, HZ / 10);
+
+	cookie = tms_nofail_open(n->scopes);
+	n->kept = tms_nofail_mempool(&r.pool, &element);
+	memalloc_nowait_restore(cookie);
+
+	flush_delayed_work(&r.work);
+	destroy_delayed_work_on_stack(&r.work);
+	if (element)
+		mempool_free(element, &r.pool);
+	mempool_exit(&r.pool);
+	return 0;
+}
+
+int tms_nofail_run(struct tms_nofail *n)
+{
+	unsigned int cookie;
+
+	switch (n->promise) {
+	case TMS_PROMISE_PAGE:
+		cookie = tms_nofail_open(n->scopes);
+		n->kept = tms_nofail_page();
+		memalloc_nowait_restore(cookie);
+		return 0;
+	case TMS_PROMISE_MEMPOOL:
+		return tms_wait_for_element(n);
+	}
+	return -EINVAL;
+}
+#else
+int tms_nofail_run(struct tms_nofail *n)
+{
+	return -EOPNOTSUPP;
+}
+#endif
 
 /*
  * Saves that find their scope open store the byte as it is. KCSAN looks out for

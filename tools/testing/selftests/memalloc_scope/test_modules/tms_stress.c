@@ -19,7 +19,7 @@
 
 #include "tms_stress.h"
 
-#define TMS_KIND_BITS	4	/* of TMS_SCOPES */
+#define TMS_KIND_BITS	6	/* of TMS_SCOPES */
 
 /* Taken for reading by tasks that run, for writing to start and to stop */
 static DECLARE_RWSEM(tms_stress_sem);
@@ -112,8 +112,8 @@ void tms_stress_check(struct tms_tally *t, u32 scopes)
 {
 	tms_tally_bad(t, TMS_RULE_QUERY, tms_active(), tms_expect_active(scopes));
 	tms_tally_bad(t, TMS_RULE_FOLD,
-		      tms_gfp(current_gfp_context(TMS_GFP_PROBE), TMS_GFP_PROBE),
-		      tms_gfp(tms_expect_gfp(scopes, TMS_GFP_PROBE), TMS_GFP_PROBE));
+		      tms_gfp(current_gfp_context(TMS_GFP_FOLD), TMS_GFP_FOLD),
+		      tms_gfp(tms_expect_gfp(scopes, TMS_GFP_FOLD), TMS_GFP_FOLD));
 }
 
 void tms_stress_compare(struct tms_watch *w, gfp_t used, gfp_t asked)
@@ -128,7 +128,8 @@ void tms_stress_page(struct tms_watch *w, gfp_t asked)
 	struct page *page;
 
 	w->page = NULL;
-	page = alloc_page(asked | TMS_GFP_ALWAYS);
+	asked |= TMS_GFP_ALWAYS;
+	page = alloc_page(asked);
 	if (!page)
 		return;
 	tms_stress_compare(w, w->page == page ? w->page_gfp : 0, asked);
@@ -154,7 +155,8 @@ static struct tms_watch *tms_watch_here(void)
  */
 static void tms_stress_seen(struct tms_watch *w, gfp_t gfp)
 {
-	gfp_t forbidden = TMS_GFP_PROBE & ~tms_expect_gfp(w->scopes, TMS_GFP_PROBE);
+	gfp_t asked = TMS_GFP_FOLD | (gfp & __GFP_NOFAIL);
+	gfp_t forbidden = asked & ~tms_expect_gfp(w->scopes, asked);
 
 	tms_tally_bad(w->tally, TMS_RULE_USED, tms_gfp(gfp & forbidden, 0), 0);
 	atomic_inc(&w->tally->seen);
@@ -232,8 +234,12 @@ static void tms_walk_open(struct tms_walk *k, u32 scopes, bool by_name)
 		cookie = memalloc_noio_save();
 	else if (scopes == TMS_PIN)
 		cookie = memalloc_pin_save();
-	else
+	else if (scopes == TMS_NORECLAIM)
 		cookie = memalloc_noreclaim_save();
+	else if (scopes == TMS_NOWAIT)
+		cookie = memalloc_nowait_save();
+	else
+		cookie = memalloc_nowarn_save();
 	tms_tally_bad(&k->tally, TMS_RULE_OWN,
 		      tms_scope((__force memalloc_scope_t)(u8)cookie), opens);
 	k->stack[k->depth].cookie = cookie;
@@ -260,6 +266,12 @@ static u32 tms_walk_close(struct tms_walk *k, u32 index)
 		break;
 	case TMS_NORECLAIM:
 		memalloc_noreclaim_restore(cookie);
+		break;
+	case TMS_NOWAIT:
+		memalloc_nowait_restore(cookie);
+		break;
+	case TMS_NOWARN:
+		memalloc_nowarn_restore(cookie);
 		break;
 	default:
 		memalloc_scope_restore(cookie);
@@ -312,7 +324,7 @@ static void tms_walk_alloc(struct tms_walk *k, u32 door, u32 random)
 		if (!folio)
 			break;
 		tms_walk_compare(k, w->page == folio_page(folio, 0) ? w->page_gfp : 0,
-				 gfp | __GFP_COMP);
+				 gfp | __GFP_COMP | TMS_GFP_ALWAYS);
 		folio_put(folio);
 		break;
 	case TMS_DOOR_KMALLOC:
@@ -322,7 +334,8 @@ static void tms_walk_alloc(struct tms_walk *k, u32 door, u32 random)
 		break;
 	case TMS_DOOR_PERCPU:
 		w->percpu_gfp = 0;
-		pcpu = __alloc_percpu_gfp(64, 8, gfp | __GFP_NOWARN);
+		gfp |= __GFP_NOWARN;
+		pcpu = __alloc_percpu_gfp(64, 8, gfp);
 		if (!pcpu)
 			break;
 		tms_walk_compare(k, w->percpu_gfp, gfp);

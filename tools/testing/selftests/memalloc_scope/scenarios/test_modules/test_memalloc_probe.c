@@ -22,18 +22,24 @@
 
 /* Allocations nest, and sleep: many may be under way at once. */
 #define TMP_ACTIVE	512
+/* Tasks in an outer function */
+#define TMP_INSIDE	64
 
 struct tmp_slot {
 	union {
 		struct kprobe kp;	/* only counts */
-		struct kretprobe rp;	/* if something is to be cleared */
+		struct kretprobe rp;	/* if its return matters */
 	};
 	char symbol[TMP_SYMBOL];
-	bool clears;
+	bool returns;		/* something is to be cleared, or it is an outer one */
+	bool outer;
 	memalloc_scope_t clear;
 	pid_t task;
+	const struct tmp_slot *within;
+	/* A task changes its own entry only. */
+	struct task_struct *inside[TMP_INSIDE];
 	atomic_t taken;		/* by calls that have not returned */
-	atomic64_t calls, softirq, journal, reclaim, journal_reclaim, cleared;
+	atomic64_t calls, softirq, journal, reclaim, journal_reclaim, cleared, crowded;
 	atomic64_t open[TMP_SCOPES], softirq_open[TMP_SCOPES];
 };
 
@@ -48,6 +54,8 @@ static const memalloc_scope_t tmp_scopes[TMP_SCOPES] = {
 	MEMALLOC_SCOPE_NOIO,
 	MEMALLOC_SCOPE_PIN,
 	MEMALLOC_SCOPE_NORECLAIM,
+	MEMALLOC_SCOPE_NOWAIT,
+	MEMALLOC_SCOPE_NOWARN,
 	MEMALLOC_SCOPE_IO_FLUSHER,
 };
 
@@ -57,13 +65,46 @@ static bool tmp_in_hardirq(void)
 	return hardirq_count() > (in_nmi() ? HARDIRQ_OFFSET : 0);
 }
 
+static int tmp_find(const struct tmp_slot *s)
+{
+	for (int i = 0; i < TMP_INSIDE; i++) {
+		if (READ_ONCE(s->inside[i]) == current)
+			return i;
+	}
+	return -1;
+}
+
+static void tmp_enter(struct tmp_slot *s)
+{
+	for (int i = 0; i < TMP_INSIDE; i++) {
+		if (!cmpxchg(&s->inside[i], NULL, current))
+			return;
+	}
+	atomic64_inc(&s->crowded);
+}
+
+static void tmp_leave(struct tmp_slot *s)
+{
+	int i = tmp_find(s);
+
+	if (i >= 0)
+		WRITE_ONCE(s->inside[i], NULL);
+}
+
+/* Interrupts on top of a task are not within what it does. */
+static bool tmp_wanted(const struct tmp_slot *s)
+{
+	if (s->task && s->task != current->pid)
+		return false;
+	return !s->within || (!tmp_in_hardirq() && !in_serving_softirq() &&
+			      tmp_find(s->within) >= 0);
+}
+
 static void tmp_count(struct tmp_slot *s)
 {
 	memalloc_scope_t open = task_memalloc_scope(current);
 	bool softirq = in_serving_softirq();
 
-	if (s->task && s->task != current->pid)
-		return;
 	atomic64_inc(&s->calls);
 	if (tmp_in_hardirq())
 		return;
@@ -89,7 +130,10 @@ static void tmp_count(struct tmp_slot *s)
 
 static int tmp_kprobe(struct kprobe *kp, struct pt_regs *regs)
 {
-	tmp_count(container_of(kp, struct tmp_slot, kp));
+	struct tmp_slot *s = container_of(kp, struct tmp_slot, kp);
+
+	if (tmp_wanted(s))
+		tmp_count(s);
 	return 0;
 }
 
@@ -103,12 +147,16 @@ static int tmp_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 	if (!rp)
 		return 1;
 	s = container_of(rp, struct tmp_slot, rp);
-	tmp_count(s);
-	if (tmp_in_hardirq() || (s->task && s->task != current->pid))
+	if (!tmp_wanted(s))
 		return 1;
+	tmp_count(s);
+	if (tmp_in_hardirq())
+		return 1;
+	if (s->outer)
+		tmp_enter(s);
 	*taken = task_memalloc_scope(current) & READ_ONCE(s->clear);
 	if (!*taken)
-		return 1;
+		return !s->outer;
 	atomic_inc(&s->taken);
 	atomic64_inc(&s->cleared);
 	/* data_race(): as in __memalloc_scope_set(), others only want a name. */
@@ -121,11 +169,17 @@ static int tmp_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	struct kretprobe *rp = get_kretprobe(ri);
 	memalloc_scope_t *taken = (memalloc_scope_t *)ri->data;
+	struct tmp_slot *s;
 
 	/* data_race(): see tmp_entry() */
 	data_race(current->memalloc_scope |= *taken);
-	if (rp)
-		atomic_dec(&container_of(rp, struct tmp_slot, rp)->taken);
+	if (!rp)
+		return 0;
+	s = container_of(rp, struct tmp_slot, rp);
+	if (s->outer)
+		tmp_leave(s);
+	if (*taken)
+		atomic_dec(&s->taken);
 	return 0;
 }
 NOKPROBE_SYMBOL(tmp_return);
@@ -146,7 +200,8 @@ static int tmp_add(struct tmp_file *f, struct tmp_probe *p)
 	struct tmp_slot *s;
 	int err;
 
-	if (p->clear & ~GENMASK(TMP_SCOPES - 1, 0) || f->nr == TMP_PROBES)
+	if (p->clear & ~GENMASK(TMP_SCOPES - 1, 0) || f->nr == TMP_PROBES ||
+	    p->within > f->nr || (p->within && !f->slots[p->within - 1]->outer))
 		return -EINVAL;
 	s = kzalloc_obj(*s);
 	if (!s)
@@ -154,8 +209,10 @@ static int tmp_add(struct tmp_file *f, struct tmp_probe *p)
 	strscpy(s->symbol, p->symbol);
 	s->task = p->task;
 	s->clear = tmp_raw(p->clear);
-	s->clears = p->clear;
-	if (s->clears) {
+	s->outer = p->outer;
+	s->within = p->within ? f->slots[p->within - 1] : NULL;
+	s->returns = p->clear || p->outer;
+	if (s->returns) {
 		s->rp.kp.symbol_name = s->symbol;
 		s->rp.entry_handler = tmp_entry;
 		s->rp.handler = tmp_return;
@@ -189,7 +246,8 @@ static int tmp_read(struct tmp_file *f, struct tmp_count *c)
 	c->reclaim = atomic64_read(&s->reclaim);
 	c->journal_reclaim = atomic64_read(&s->journal_reclaim);
 	c->cleared = atomic64_read(&s->cleared);
-	c->missed = s->clears ? s->rp.nmissed + s->rp.kp.nmissed : s->kp.nmissed;
+	c->missed = s->returns ? s->rp.nmissed + s->rp.kp.nmissed : s->kp.nmissed;
+	c->missed += atomic64_read(&s->crowded);
 	for (int i = 0; i < TMP_SCOPES; i++) {
 		c->open[i] = atomic64_read(&s->open[i]);
 		c->softirq_open[i] = atomic64_read(&s->softirq_open[i]);
@@ -242,10 +300,11 @@ static int tmp_release(struct inode *inode, struct file *file)
 {
 	struct tmp_file *f = file->private_data;
 
-	for (int i = 0; i < f->nr; i++) {
-		struct tmp_slot *s = f->slots[i];
+	/* Those within others go first. */
+	while (f->nr) {
+		struct tmp_slot *s = f->slots[--f->nr];
 
-		if (!s->clears) {
+		if (!s->returns) {
 			unregister_kprobe(&s->kp);
 			kfree(s);
 			continue;

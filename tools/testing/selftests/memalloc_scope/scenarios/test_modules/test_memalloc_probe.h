@@ -16,13 +16,17 @@
 #define TMP_DEV			"/dev/test_memalloc_probe"
 #define TMP_PROBES		16	/* of one open file */
 #define TMP_SYMBOL		64
-#define TMP_SCOPES		5	/* TMS_NOFS is bit 0, ... TMS_IO_FLUSHER bit 4 */
+#define TMP_SCOPES		7	/* TMS_NOFS is bit 0, ... TMS_IO_FLUSHER bit 6 */
 
 struct tmp_probe {
 	/* in */
 	char symbol[TMP_SYMBOL];	/* function */
 	__u32 clear;			/* TMS_*: ineffective while it runs */
 	__u32 task;			/* only in this one, 0: in all */
+	__u32 outer;			/* others may be within this one */
+	__u32 within;			/* 1 + index of an outer one, which has to be
+					 * on the stack; 0: called from anywhere
+					 */
 	/* out */
 	__u32 index;
 	__u32 pad;

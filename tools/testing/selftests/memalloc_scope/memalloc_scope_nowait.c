@@ -70,9 +70,10 @@ TEST_F_TIMEOUT(tables, watermark, 120)
 	struct tms_vmalloc v;
 
 	/* Somebody else may take what vmalloc() was left, or run out of memory. */
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 10; i++) {
 		int err;
 
+		usleep(i * 20000);
 		v = (struct tms_vmalloc){
 			.request = variant->request,
 			.max_ms = 20000,

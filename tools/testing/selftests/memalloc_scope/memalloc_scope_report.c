@@ -25,7 +25,7 @@
 #include "tms_task.h"
 
 #define COMM		"tms-report"
-#define LINE		8192		/* more than any record of /dev/kmsg has */
+#define LINE		TMS_MESSAGE
 #define CGROUP		"/sys/fs/cgroup"
 #define CLEAR_WARN_ONCE	"/sys/kernel/debug/clear_warn_once"
 #define NOFAIL		"request that must not fail "
@@ -48,30 +48,6 @@ static int open_kmsg(void)
 	if (fd >= 0)
 		lseek(fd, 0, SEEK_END);
 	return fd;
-}
-
-/* The next message that starts with @start and has @key in it; false if there is none yet. */
-static bool find_message(int kmsg, const char *start, const char *key, char line[LINE])
-{
-	char record[LINE];
-	const char *text;
-	ssize_t len;
-
-	for (;;) {
-		len = read(kmsg, record, sizeof(record) - 1);
-		if (len < 0 && errno == EPIPE)
-			continue;	/* overwritten meanwhile: on to the oldest */
-		if (len <= 0)
-			return false;
-		record[len] = '\0';
-		text = strchr(record, ';');
-		if (!text || strncmp(text + 1, start, strlen(start)))
-			continue;
-		snprintf(line, LINE, "%s", text + 1);
-		line[strcspn(line, "\n")] = '\0';
-		if (strstr(line, key))
-			return true;
-	}
 }
 
 static bool wait_message(int kmsg, const char *start, const char *key, char line[LINE])

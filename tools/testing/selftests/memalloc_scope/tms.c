@@ -131,6 +131,29 @@ bool read_text(const char *path, char *buf, size_t size)
 	return len > 0;
 }
 
+bool find_message(int kmsg, const char *start, const char *key, char line[TMS_MESSAGE])
+{
+	char record[TMS_MESSAGE];
+	const char *text;
+	ssize_t len;
+
+	for (;;) {
+		len = read(kmsg, record, sizeof(record) - 1);
+		if (len < 0 && errno == EPIPE)
+			continue;	/* overwritten meanwhile: on to the oldest */
+		if (len <= 0)
+			return false;
+		record[len] = '\0';
+		text = strchr(record, ';');
+		if (!text || strncmp(text + 1, start, strlen(start)))
+			continue;
+		snprintf(line, TMS_MESSAGE, "%s", text + 1);
+		line[strcspn(line, "\n")] = '\0';
+		if (strstr(line, key))
+			return true;
+	}
+}
+
 int tms_loopback_up(void)
 {
 	struct ifreq ifr = { .ifr_name = "lo" };

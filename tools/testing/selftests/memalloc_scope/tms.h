@@ -36,6 +36,10 @@ int tms_module_device(const char *module, const char **why, bool *broken);
 bool write_text(const char *path, const char *text);
 bool read_text(const char *path, char *buf, size_t size);
 
+/* The next message of /dev/kmsg that starts with @start and has @key in it, if any */
+#define TMS_MESSAGE	8192	/* more than any record has */
+bool find_message(int kmsg, const char *start, const char *key, char line[TMS_MESSAGE]);
+
 /* Loopback has to be up for network traffic. */
 int tms_loopback_up(void);
 

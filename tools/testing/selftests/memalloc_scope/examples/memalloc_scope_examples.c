@@ -216,20 +216,12 @@ FIXTURE_TEARDOWN(buffer)
 /* A message of this process about vmalloc since the last call */
 static bool complained(int kmsg)
 {
-	char record[8192];
+	char line[TMS_MESSAGE];
 	bool found = false;
-	ssize_t len;
 
-	for (;;) {
-		len = read(kmsg, record, sizeof(record) - 1);
-		if (len < 0 && errno == EPIPE)
-			continue;	/* overwritten meanwhile: on to the oldest */
-		if (len <= 0)
-			return found;
-		record[len] = '\0';
-		if (strstr(record, ";tms-examples: vmalloc error: "))
-			found = true;
-	}
+	while (find_message(kmsg, "tms-examples: vmalloc error: ", "", line))
+		found = true;
+	return found;
 }
 
 /*

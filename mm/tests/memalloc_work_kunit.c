@@ -24,7 +24,7 @@ struct item {
 
 	memalloc_scope_t seen[MAX_RUNS];
 	unsigned int runs;
-	bool leak;			/* leave noio open */
+	bool leak;			/* leave noreclaim open, which no context closes */
 	unsigned int again;		/* how often to queue itself again */
 	struct workqueue_struct *wq;	/* where to */
 	struct kthread_worker *worker;
@@ -39,7 +39,7 @@ static void item_runs(struct item *item)
 		item->seen[item->runs] = current->memalloc_scope;
 	item->runs++;
 	if (item->leak)
-		cookie = memalloc_noio_save();
+		cookie = memalloc_noreclaim_save();
 	if (item->started) {
 		complete(item->started);
 		wait_for_completion(item->go);

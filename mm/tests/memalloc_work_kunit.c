@@ -25,6 +25,7 @@ struct item {
 	memalloc_scope_t seen[MAX_RUNS];
 	unsigned int runs;
 	bool leak;			/* leave noreclaim open, which no context closes */
+	unsigned int cookie;		/* of what was left open */
 	unsigned int again;		/* how often to queue itself again */
 	struct workqueue_struct *wq;	/* where to */
 	struct kthread_worker *worker;
@@ -33,13 +34,11 @@ struct item {
 
 static void item_runs(struct item *item)
 {
-	unsigned int cookie;
-
 	if (item->runs < MAX_RUNS)
 		item->seen[item->runs] = current->memalloc_scope;
 	item->runs++;
 	if (item->leak)
-		cookie = memalloc_noreclaim_save();
+		item->cookie = memalloc_noreclaim_save();
 	if (item->started) {
 		complete(item->started);
 		wait_for_completion(item->go);

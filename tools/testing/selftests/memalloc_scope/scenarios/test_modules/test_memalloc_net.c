@@ -154,14 +154,12 @@ static void tmn_take(ktime_t end)
 /* The same request without noreclaim, be it open or not: is memory short, here and now? */
 static bool tmn_is_short(void)
 {
-	unsigned int cookie = task_memalloc_scope(current) & MEMALLOC_SCOPE_NORECLAIM ?
-			      (__force unsigned int)MEMALLOC_SCOPE_NORECLAIM : 0;
+	memalloc_scope_t scope = __memalloc_scope_get();
 	struct page *page;
 
-	memalloc_noreclaim_restore(cookie);
+	__memalloc_scope_set(scope & ~MEMALLOC_SCOPE_NORECLAIM);
 	page = alloc_page(TMN_GFP_ATOMIC);
-	if (cookie)
-		memalloc_noreclaim_save();
+	__memalloc_scope_set(scope);
 	if (page)
 		__free_page(page);
 	return !page;

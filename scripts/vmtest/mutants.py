@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What "make mutants" runs: break the kernel on purpose, and see that a test notices.
 
-Each mutant of mutants.txt is applied to a tree of its own, build/mutants/linux,
+Each mutant of mutants*.txt is applied to a tree of its own, build/mutants/linux,
 built, booted and judged. "mutants.py check [tree]" only tells whether all edits
 still match the source.
 """
@@ -27,7 +27,7 @@ MUTANTS = os.path.join(BUILD, 'mutants')
 TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
 LISTS = [os.path.join(vm.HERE, f'mutants{what}.txt')
-         for what in ('', '.context', '.nowait', '.scenarios')]
+         for what in ('', '.context', '.nowait', '.prctl', '.scenarios')]
 # On the kernel of the scenarios each of these is a boot.
 SCENARIOS = suite.CONFIG == 'scenarios'
 BOOTS = list(scenarios.SCENARIOS) if SCENARIOS else suite.SUITES['all']

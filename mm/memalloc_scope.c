@@ -7,9 +7,12 @@
 #include <linux/gfp.h>
 #include <linux/memalloc_scope.h>
 #include <linux/once_lite.h>
+#include <linux/percpu.h>
 #include <linux/sprintf.h>
 
 static_assert(sizeof(memalloc_scope_t) == 1);
+
+static void memalloc_nolock_nofail(gfp_t gfp);
 
 /**
  * __current_gfp_context - the fold, once a scope that changes masks is open
@@ -24,10 +27,7 @@ static_assert(sizeof(memalloc_scope_t) == 1);
  */
 gfp_t __current_gfp_context(gfp_t flags)
 {
-	memalloc_scope_t scope = __memalloc_scope_get();
-
-	if (unlikely(preempt_count() & (HARDIRQ_MASK | NMI_MASK)))
-		return flags;
+	memalloc_scope_t scope = current_memalloc_scope();
 
 	if (scope & MEMALLOC_SCOPE_ANY_NOIO)
 		flags &= ~(__GFP_IO | __GFP_FS);
@@ -36,6 +36,16 @@ gfp_t __current_gfp_context(gfp_t flags)
 
 	if (scope & MEMALLOC_SCOPE_PIN)
 		flags &= ~__GFP_MOVABLE;
+
+	if ((scope & MEMALLOC_SCOPE_NOLOCK) && __current_gfp_nolock(flags)) {
+		/*
+		 * Without either bit of __GFP_RECLAIM, gfpflags_allow_spinning()
+		 * says no. The reserves are for those who cannot do without.
+		 */
+		flags &= ~(__GFP_RECLAIM | __GFP_HIGH | __GFP_MEMALLOC |
+			   __GFP_NOFAIL);
+		return flags | __GFP_NOWARN | __GFP_NOMEMALLOC;
+	}
 
 	if (scope & MEMALLOC_SCOPE_EASE) {
 		if (flags & __GFP_NOFAIL) {
@@ -52,6 +62,110 @@ gfp_t __current_gfp_context(gfp_t flags)
 	return flags;
 }
 EXPORT_SYMBOL(__current_gfp_context);
+
+/**
+ * __current_gfp_allows_blocking - whether a request may wait, once a scope may forbid it
+ * @gfp: its mask, with __GFP_DIRECT_RECLAIM
+ *
+ * Callers use current_gfp_allows_blocking().
+ *
+ * Context: Any context.
+ * Return: true if no open scope forbids it.
+ */
+bool __current_gfp_allows_blocking(gfp_t gfp)
+{
+	if (memalloc_nolock_active())
+		return !__current_gfp_nolock(gfp);
+	return !memalloc_nowait_active() || (gfp & __GFP_NOFAIL);
+}
+EXPORT_SYMBOL(__current_gfp_allows_blocking);
+
+/**
+ * __current_gfp_nolock - whether nolock applies to a request made inside it
+ * @gfp: its mask
+ *
+ * Callers use current_gfp_nolock().
+ *
+ * A request with __GFP_NOFAIL cannot be let fail, and must not take a lock. Whoever
+ * opened the scope calls what it should not have called. If sleeping is legal all
+ * the same, the worst that comes of it is a deadlock that was possible without the
+ * scope, so grant it.
+ *
+ * Context: Any context, a nolock scope open.
+ * Return: false if the request is to be treated as if the scope were not open.
+ */
+bool __current_gfp_nolock(gfp_t gfp)
+{
+	if (likely(!(gfp & __GFP_NOFAIL)))
+		return true;
+
+	if (__ONCE_LITE_IF(true))
+		memalloc_nolock_nofail(gfp);
+	return !preemptible();
+}
+EXPORT_SYMBOL(__current_gfp_nolock);
+
+/*
+ * What handlers have opened, of hard interrupts and of NMIs. The byte of the task
+ * below has these scopes too, as that is where all look first; it cannot tell
+ * whose they are.
+ */
+static DEFINE_PER_CPU(memalloc_scope_t, memalloc_irq_scope[2]);
+
+/**
+ * __memalloc_irq_scope - the scopes that apply in a hard interrupt or in an NMI
+ *
+ * Callers use current_memalloc_scope().
+ *
+ * Context: Hard interrupt or NMI.
+ * Return: what the handler has opened.
+ */
+memalloc_scope_t __memalloc_irq_scope(void)
+{
+	return __this_cpu_read(memalloc_irq_scope[!!in_nmi()]);
+}
+EXPORT_SYMBOL(__memalloc_irq_scope);
+
+/**
+ * __memalloc_scope_save_irq - open scopes in an interrupt handler
+ * @scope: the scopes to open
+ *
+ * Callers use memalloc_scope_save().
+ *
+ * An NMI may come between any two of these statements. What it writes it puts back.
+ *
+ * Context: Hard interrupt or NMI.
+ * Return: what memalloc_scope_save() does, and in the second byte, what of @scope
+ *         has begun to apply: whether or not the task below had it open.
+ */
+unsigned int __memalloc_scope_save_irq(memalloc_scope_t scope)
+{
+	memalloc_scope_t *irq_scope = this_cpu_ptr(&memalloc_irq_scope[!!in_nmi()]);
+	memalloc_scope_t irq_opened = ~*irq_scope & scope & MEMALLOC_SCOPE_ANY_IRQ;
+	unsigned int opened = (__force unsigned int)(~__memalloc_scope_get() & scope);
+
+	*irq_scope |= irq_opened;
+	__memalloc_scope_set(__memalloc_scope_get() | scope);
+	return opened | (__force unsigned int)irq_opened << MEMALLOC_SCOPE_COOKIE_IRQ;
+}
+EXPORT_SYMBOL(__memalloc_scope_save_irq);
+
+/**
+ * __memalloc_scope_restore_irq - close scopes that an interrupt handler has opened
+ * @cookie: what __memalloc_scope_save_irq() returned
+ *
+ * Callers use memalloc_scope_restore().
+ *
+ * Context: That of the __memalloc_scope_save_irq().
+ */
+void __memalloc_scope_restore_irq(unsigned int cookie)
+{
+	memalloc_scope_t *irq_scope = this_cpu_ptr(&memalloc_irq_scope[!!in_nmi()]);
+
+	__memalloc_scope_restore(cookie);
+	*irq_scope &= (__force memalloc_scope_t)~(cookie >> MEMALLOC_SCOPE_COOKIE_IRQ);
+}
+EXPORT_SYMBOL(__memalloc_scope_restore_irq);
 
 /**
  * memalloc_scope_from_gfp - the scopes that stand for a gfp mask
@@ -132,7 +246,27 @@ void memalloc_nowait_nofail(gfp_t gfp)
 		     &gfp, (void *)*memalloc_scope_site(MEMALLOC_SCOPE_NOWAIT));
 }
 EXPORT_SYMBOL_GPL(memalloc_nowait_nofail);
+
+static void *memalloc_nolock_site(void)
+{
+	/* Interrupt handlers leave no records, and have no business with the task's. */
+	if (preempt_count() & (HARDIRQ_MASK | NMI_MASK))
+		return NULL;
+	return (void *)*memalloc_scope_site(MEMALLOC_SCOPE_NOLOCK);
+}
+#else
+static void *memalloc_nolock_site(void)
+{
+	return NULL;
+}
 #endif /* CONFIG_DEBUG_MEMALLOC_SCOPE */
+
+/* Not a matter of debugging, as memalloc_nowait_nofail() is: it may end in an oops. */
+static void memalloc_nolock_nofail(gfp_t gfp)
+{
+	WARN(1, "request that must not fail (%pGg) in a nolock scope opened by %pS\n",
+	     &gfp, memalloc_nolock_site());
+}
 
 static const struct {
 	memalloc_scope_t scope;
@@ -145,6 +279,7 @@ static const struct {
 	{ MEMALLOC_SCOPE_IO_FLUSHER,	"io_flusher" },
 	{ MEMALLOC_SCOPE_NOWAIT,	"nowait" },
 	{ MEMALLOC_SCOPE_NOWARN,	"nowarn" },
+	{ MEMALLOC_SCOPE_NOLOCK,	"nolock" },
 };
 
 /**

@@ -21,10 +21,10 @@
  *
  * Scopes are of two sorts in this. nofs, noio, pin and nowarn belong to the work:
  * they hold for whoever does it. These make up a context, and adopting a context
- * replaces them all. io_flusher, noreclaim and nowait belong to the thread: that
- * it serves I/O, that reclaim is on its stack or waits for it, that it must not
- * wait. Adopting a context leaves them alone, or a layer that starts afresh with
- * an empty context would reclaim recursively. That the work of an I/O flusher may
+ * replaces them all. io_flusher, noreclaim, nowait and nolock belong to the thread:
+ * that it serves I/O, that reclaim is on its stack or waits for it, that it must not
+ * wait, or not even spin. Adopting a context leaves them alone, or a layer that
+ * starts afresh with an empty context would reclaim recursively. That the work of an I/O flusher may
  * not wait for I/O is handed over, however, as noio. See
  * memalloc_ctx_capture_noreclaim() for how noreclaim is handed over.
  */

@@ -62,6 +62,7 @@ DEFINE_MEMALLOC_GUARD(noreclaim)
 DEFINE_MEMALLOC_GUARD(pin)
 DEFINE_MEMALLOC_GUARD(nowait)
 DEFINE_MEMALLOC_GUARD(nowarn)
+DEFINE_MEMALLOC_GUARD(nolock)
 
 #undef DEFINE_MEMALLOC_GUARD
 
@@ -74,7 +75,7 @@ DEFINE_CLASS_IS_UNCONDITIONAL(memalloc_scope)
  * guard(memalloc_gfp)(gfp): treat requests as @gfp would be, as far as scopes can
  * tell; see memalloc_scope_from_gfp(). For callees that take no mask. What is open
  * stays open, with one exception: if @gfp has __GFP_NOFAIL, then what is asked for
- * on its behalf may wait, too, even inside nowait.
+ * on its behalf may wait, too, even inside nowait and nolock.
  */
 static __always_inline memalloc_scope_t memalloc_gfp_save(gfp_t gfp)
 {
@@ -83,7 +84,8 @@ static __always_inline memalloc_scope_t memalloc_gfp_save(gfp_t gfp)
 
 	memalloc_scope_opened(~old & scope, _THIS_IP_);
 	if (gfp & __GFP_NOFAIL)
-		__memalloc_scope_set((old | scope) & ~MEMALLOC_SCOPE_EASE);
+		__memalloc_scope_set((old | scope) &
+				     ~(MEMALLOC_SCOPE_EASE | MEMALLOC_SCOPE_NOLOCK));
 	else
 		__memalloc_scope_set(old | scope);
 	return old;

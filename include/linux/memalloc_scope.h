@@ -37,6 +37,11 @@ static __always_inline void __memalloc_scope_set(memalloc_scope_t scope)
 }
 
 gfp_t __current_gfp_context(gfp_t flags);
+bool __current_gfp_allows_blocking(gfp_t gfp);
+bool __current_gfp_nolock(gfp_t gfp);
+memalloc_scope_t __memalloc_irq_scope(void) __pure;
+unsigned int __memalloc_scope_save_irq(memalloc_scope_t scope);
+void __memalloc_scope_restore_irq(unsigned int cookie);
 const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size);
 memalloc_scope_t memalloc_scope_from_gfp(gfp_t gfp);
 void memalloc_scope_thread(memalloc_scope_t scope);
@@ -70,16 +75,19 @@ static __always_inline bool memalloc_scope_open(memalloc_scope_t scope)
  * @scope: the scopes to look for
  *
  * Hard interrupts and NMIs run on top of a task without being part of its work:
- * its scopes do not apply there. Softirqs start with none, see
- * memalloc_scope_borrow().
+ * its scopes do not apply there, but those that the handler has opened do, see
+ * MEMALLOC_SCOPE_ANY_IRQ. Softirqs start with none, see memalloc_scope_borrow().
  *
  * Context: Any context.
  * Return: true if an allocation made here is subject to at least one of @scope.
  */
 static __always_inline bool memalloc_scope_active(memalloc_scope_t scope)
 {
-	return unlikely(memalloc_scope_open(scope)) &&
-		!(preempt_count() & (HARDIRQ_MASK | NMI_MASK));
+	if (likely(!memalloc_scope_open(scope)))
+		return false;
+	if (likely(!(preempt_count() & (HARDIRQ_MASK | NMI_MASK))))
+		return true;
+	return (scope & MEMALLOC_SCOPE_ANY_IRQ) && (__memalloc_irq_scope() & scope);
 }
 
 /**
@@ -90,13 +98,12 @@ static __always_inline bool memalloc_scope_active(memalloc_scope_t scope)
  *
  * Context: Any context.
  * Return: the scopes that an allocation made here is subject to: those of the
- *         task or, in a softirq, those that its handlers have opened. None in
- *         hard interrupts and NMIs.
+ *         task or, in interrupts of all sorts, those that the handler has opened.
  */
 static inline memalloc_scope_t current_memalloc_scope(void)
 {
 	if (preempt_count() & (HARDIRQ_MASK | NMI_MASK))
-		return MEMALLOC_SCOPE_NONE;
+		return __memalloc_irq_scope();
 	return __memalloc_scope_get();
 }
 
@@ -170,6 +177,49 @@ static inline bool memalloc_nowarn_active(void)
 }
 
 /**
+ * memalloc_nolock_active - test whether allocations here may not take a lock
+ *
+ * Also for code that frees: inside nolock neither may. There is no mask to tell.
+ *
+ * Context: Any context.
+ * Return: true inside nolock. Use current_gfp_nolock() if there is a gfp mask.
+ */
+static __always_inline bool memalloc_nolock_active(void)
+{
+	return memalloc_scope_active(MEMALLOC_SCOPE_NOLOCK);
+}
+
+/**
+ * current_gfp_nolock - test whether a request made here may not take a lock
+ * @gfp: the gfp mask of the request, as its caller gave it
+ *
+ * Context: Any context.
+ * Return: true inside nolock: @gfp gets what can be had without sleeping and without
+ *         spinning, or nothing. A __GFP_NOFAIL request is treated like this only
+ *         if it could not sleep here anyway; either way, it is reported once.
+ */
+static __always_inline bool current_gfp_nolock(gfp_t gfp)
+{
+	return memalloc_nolock_active() && __current_gfp_nolock(gfp);
+}
+
+/**
+ * current_gfp_allows_spinning - test whether a request made here may take locks
+ * @gfp: the gfp mask of the request, as its caller gave it
+ *
+ * What gfpflags_allow_spinning() is to a mask that has been through
+ * current_gfp_context(), for one that has not.
+ *
+ * Context: Any context.
+ * Return: true if neither @gfp nor an open scope restricts the request to what can
+ *         be had with trylocks.
+ */
+static __always_inline bool current_gfp_allows_spinning(gfp_t gfp)
+{
+	return (gfp & __GFP_RECLAIM) && !current_gfp_nolock(gfp);
+}
+
+/**
  * current_gfp_allows_blocking - test whether a request made here may wait for memory
  * @gfp: the gfp mask of the request, as its caller gave it
  *
@@ -185,7 +235,8 @@ static __always_inline bool current_gfp_allows_blocking(gfp_t gfp)
 {
 	if (!(gfp & __GFP_DIRECT_RECLAIM))
 		return false;
-	return likely(!memalloc_nowait_active()) || (gfp & __GFP_NOFAIL);
+	return likely(!memalloc_scope_open(MEMALLOC_SCOPE_ANY_NOWAIT)) ||
+		__current_gfp_allows_blocking(gfp);
 }
 
 /**
@@ -195,10 +246,12 @@ static __always_inline bool current_gfp_allows_blocking(gfp_t gfp)
  * Every allocator and every entry to reclaim passes its mask through here once,
  * before it acts on it. Folding twice is harmless.
  *
- * Context: Any context. Without effect in hard interrupts and NMIs.
- * Return: @flags without what the open scopes forbid. Inside nowarn, and only
- *         there, with something that it did not have: __GFP_NOWARN. Nothing is
- *         taken from a __GFP_NOFAIL request that it needs to keep its promise.
+ * Context: Any context. In hard interrupts and NMIs, only scopes that were opened
+ *          there have an effect.
+ * Return: @flags without what the open scopes forbid. Inside nowarn and nolock, and
+ *         only there, with something that it did not have: __GFP_NOWARN. Nothing
+ *         is taken from a __GFP_NOFAIL request that it needs to keep its promise,
+ *         unless nobody could keep it: inside nolock, where it is illegal to sleep.
  */
 static __always_inline gfp_t current_gfp_context(gfp_t flags)
 {
@@ -224,9 +277,22 @@ static __always_inline __must_check unsigned int memalloc_scope_save(memalloc_sc
 	/* READ_ONCE(): lets the compiler OR to memory, not to what is loaded here. */
 	memalloc_scope_t old = READ_ONCE(current->memalloc_scope);
 
+	if ((scope & MEMALLOC_SCOPE_ANY_IRQ) &&
+	    unlikely(preempt_count() & (HARDIRQ_MASK | NMI_MASK)))
+		return __memalloc_scope_save_irq(scope);
+
 	memalloc_scope_opened(~old & scope, _THIS_IP_);
 	__memalloc_scope_set(__memalloc_scope_get() | scope);
 	return (__force unsigned int)(~old & scope);
+}
+
+/* What a save in an interrupt handler has opened there is in the second byte. */
+#define MEMALLOC_SCOPE_COOKIE_IRQ	8
+
+/* For cookies of saves that do not tell interrupts apart. */
+static __always_inline void __memalloc_scope_restore(unsigned int cookie)
+{
+	__memalloc_scope_set(__memalloc_scope_get() & (__force memalloc_scope_t)~cookie);
 }
 
 /**
@@ -240,7 +306,10 @@ static __always_inline __must_check unsigned int memalloc_scope_save(memalloc_sc
  */
 static __always_inline void memalloc_scope_restore(unsigned int cookie)
 {
-	__memalloc_scope_set(__memalloc_scope_get() & (__force memalloc_scope_t)~cookie);
+	if (unlikely(cookie >> MEMALLOC_SCOPE_COOKIE_IRQ))
+		__memalloc_scope_restore_irq(cookie);
+	else
+		__memalloc_scope_restore(cookie);
 }
 
 /**
@@ -268,7 +337,7 @@ static __always_inline __must_check unsigned int memalloc_noio_save(void)
  */
 static inline void memalloc_noio_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_scope_restore(flags);
 }
 
 /**
@@ -296,7 +365,7 @@ static __always_inline __must_check unsigned int memalloc_nofs_save(void)
  */
 static inline void memalloc_nofs_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_scope_restore(flags);
 }
 
 /**
@@ -329,7 +398,7 @@ static __always_inline __must_check unsigned int memalloc_noreclaim_save(void)
  */
 static inline void memalloc_noreclaim_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_scope_restore(flags);
 }
 
 /**
@@ -356,7 +425,7 @@ static __always_inline __must_check unsigned int memalloc_pin_save(void)
  */
 static inline void memalloc_pin_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_scope_restore(flags);
 }
 
 /**
@@ -399,7 +468,7 @@ static __always_inline __must_check unsigned int memalloc_nowait_save(void)
  */
 static inline void memalloc_nowait_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_scope_restore(flags);
 }
 
 /**
@@ -411,8 +480,8 @@ static inline void memalloc_nowait_restore(unsigned int flags)
  * they know. __GFP_NOFAIL requests are not affected: what the kernel has to say
  * of those is not about failure.
  *
- * Context: Any context; takes effect in task and softirq context. Scopes nest.
- *          The caller closes the scope in the same task and context.
+ * Context: Any context. Scopes nest. The caller closes the scope in the same task
+ *          and context.
  * Return: a cookie for memalloc_nowarn_restore().
  */
 static __always_inline __must_check unsigned int memalloc_nowarn_save(void)
@@ -427,6 +496,57 @@ static __always_inline __must_check unsigned int memalloc_nowarn_save(void)
  * Context: That of the memalloc_nowarn_save().
  */
 static inline void memalloc_nowarn_restore(unsigned int flags)
+{
+	memalloc_scope_restore(flags);
+}
+
+/**
+ * memalloc_nolock_save - open a nolock scope
+ *
+ * Until the matching memalloc_nolock_restore(), allocations of this task neither
+ * sleep nor spin: they get what can be had by trylocks, without waking kswapd, and
+ * else NULL, whatever the mask says. What is freed neither sleeps nor spins either,
+ * whoever allocated it, and how; it may become free a little later, by irq_work.
+ * For code that holds a raw_spinlock_t, where PREEMPT_RT must not take a
+ * spinlock_t, and for code that may have interrupted the allocator.
+ *
+ * Covered are: pages and folios, up to PAGE_ALLOC_COSTLY_ORDER; slab caches and
+ * kmalloc(), in bulk and from sheaves, too; freeing any of these; kfree_rcu() with
+ * a head; vfree(). vmalloc(), percpu memory and mempools fail at once. Nothing else
+ * is: free_percpu(), mempool_free() and folio_put() of a page in the LRU take locks
+ * as ever, and so does whatever the caller does besides.
+ *
+ * Failure is to be expected at any time, with plenty of memory free, and is not
+ * reported: somebody else holds the lock, that is all. The caller has a way to do
+ * without, and does not try again in a loop. As little as inside nowait may it
+ * call code that does not expect it.
+ *
+ * A request with __GFP_NOFAIL is reported, once. It is granted, in the ordinary
+ * way, if preemptible() says that it may sleep, scope or not. If not it may fail:
+ * no more can be done for it.
+ *
+ * On PREEMPT_RT, spin_trylock() is not for hard interrupts, and what it takes
+ * spin_unlock() may have to hand over, waking a task. So there every allocation in
+ * a hard interrupt fails, and nolock must not be used below locks of the scheduler.
+ *
+ * Context: Any context. In an interrupt, it covers what the handler does, and not
+ *          what interrupts it in turn. An NMI handler may use it: allocations fail
+ *          if there is but one CPU, and on PREEMPT_RT. Scopes nest. The caller
+ *          closes the scope in the same task and context.
+ * Return: a cookie for memalloc_nolock_restore().
+ */
+static __always_inline __must_check unsigned int memalloc_nolock_save(void)
+{
+	return memalloc_scope_save(MEMALLOC_SCOPE_NOLOCK);
+}
+
+/**
+ * memalloc_nolock_restore - close a nolock scope
+ * @flags: what the matching memalloc_nolock_save() returned; 0 closes nothing
+ *
+ * Context: That of the memalloc_nolock_save().
+ */
+static inline void memalloc_nolock_restore(unsigned int flags)
 {
 	memalloc_scope_restore(flags);
 }
@@ -566,9 +686,10 @@ static inline bool memalloc_is_io_flusher(void)
  * @p: the task
  *
  * For reports only: unless @p is current or stopped, the answer may be outdated
- * when it arrives, and on a CPU that runs a softirq it is the softirq's. No lock
- * would change that, as the owner takes none: a byte is read in one piece, and
- * any value that it has had can be named. So nothing may be decided on it.
+ * when it arrives, on a CPU that runs a softirq it is the softirq's, and what a hard
+ * interrupt has opened is among it. No lock would change that, as the owner takes
+ * none: a byte is read in one piece, and any value that it has had can be named.
+ * So nothing may be decided on it.
  *
  * Context: Any context; the caller makes sure that @p does not go away.
  * Return: the scopes that @p had open at some moment during the call.

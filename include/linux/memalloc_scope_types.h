@@ -35,6 +35,8 @@ typedef u8 __bitwise memalloc_scope_t;
 #define MEMALLOC_SCOPE_NOWAIT		__MEMALLOC_SCOPE(5)
 /* requests gain __GFP_NOWARN, but for those with __GFP_NOFAIL */
 #define MEMALLOC_SCOPE_NOWARN		__MEMALLOC_SCOPE(6)
+/* requests take what can be had without sleeping or spinning, or fail */
+#define MEMALLOC_SCOPE_NOLOCK		__MEMALLOC_SCOPE(7)
 
 /* Unions of scopes are named, as sparse does not see through an OR in a mask. */
 #define MEMALLOC_SCOPE_ANY_NOIO	\
@@ -44,11 +46,27 @@ typedef u8 __bitwise memalloc_scope_t;
 
 /* Scopes that change a gfp mask; noreclaim acts where reclaim is decided. */
 #define MEMALLOC_SCOPE_GFP	\
-	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN | MEMALLOC_SCOPE_EASE)
+	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN | MEMALLOC_SCOPE_EASE | \
+	 MEMALLOC_SCOPE_NOLOCK)
 
 /* Scopes that leave a __GFP_NOFAIL request alone: it has nothing to fall back to. */
 #define MEMALLOC_SCOPE_EASE	\
 	(MEMALLOC_SCOPE_NOWAIT | MEMALLOC_SCOPE_NOWARN)
+
+/* Scopes in which requests do not wait for memory. */
+#define MEMALLOC_SCOPE_ANY_NOWAIT	\
+	(MEMALLOC_SCOPE_NOWAIT | MEMALLOC_SCOPE_NOLOCK)
+
+/* Scopes in which a request does not reclaim, unless it must not fail. */
+#define MEMALLOC_SCOPE_ANY_NORECLAIM	\
+	(MEMALLOC_SCOPE_NORECLAIM | MEMALLOC_SCOPE_ANY_NOWAIT)
+
+/*
+ * Scopes with a meaning in hard interrupts and NMIs, which neither reclaim nor ask
+ * for movable memory anyway. They apply there if they were opened there.
+ */
+#define MEMALLOC_SCOPE_ANY_IRQ	\
+	(MEMALLOC_SCOPE_NOWARN | MEMALLOC_SCOPE_NOLOCK)
 
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
 #define MEMALLOC_SCOPE_KINDS		8

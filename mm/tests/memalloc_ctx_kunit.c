@@ -54,8 +54,9 @@ static void guards(struct kunit *test)
 	TEST_GUARD(test, noreclaim, MEMALLOC_SCOPE_NORECLAIM);
 	TEST_GUARD(test, nowait, MEMALLOC_SCOPE_NOWAIT);
 	TEST_GUARD(test, nowarn, MEMALLOC_SCOPE_NOWARN);
+	TEST_GUARD(test, nolock, MEMALLOC_SCOPE_NOLOCK);
 	/* A guard that opens nothing is no reason to skip the block. */
-	KUNIT_EXPECT_EQ(test, ran, 6);
+	KUNIT_EXPECT_EQ(test, ran, 7);
 
 	scoped_guard(memalloc_scope, MEMALLOC_SCOPE_ANY_NOIO)
 		EXPECT_SCOPE(test, MEMALLOC_SCOPE_ANY_NOIO, "computed");

@@ -123,9 +123,11 @@ static void read_names(const char *path, char *names, size_t size)
 /* Each known name at most once, in their order, one blank between them */
 static bool names_known(const char *names)
 {
-	static char known[(TMS_SCOPES | TMS_IO_FLUSHER) + 1][TMS_NAMES];
+	static char known[2 * TMS_NOLOCK][TMS_NAMES];
 
 	for (__u32 scopes = 0; scopes < ARRAY_SIZE(known); scopes++) {
+		if (scopes & TMS_UNKNOWN)
+			continue;
 		if (!*known[scopes])
 			tms_names(known[scopes], scopes);
 		if (!strcmp(names, known[scopes]))

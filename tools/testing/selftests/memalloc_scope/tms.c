@@ -199,6 +199,7 @@ const char *tms_names(char *buf, __u32 scopes)
 		{ TMS_IO_FLUSHER,	"io_flusher" },
 		{ TMS_NOWAIT,		"nowait" },
 		{ TMS_NOWARN,		"nowarn" },
+		{ TMS_NOLOCK,		"nolock" },
 		{ TMS_UNKNOWN,		"unknown" },
 		{ }
 	};

@@ -23,9 +23,12 @@
 #define TMS_NOWARN		0x20
 #define TMS_IO_FLUSHER		0x40
 #define TMS_UNKNOWN		0x80	/* a bit that the module has no name for */
-/* what a task can open by itself, from inside the kernel */
+#define TMS_NOLOCK		0x100
+/* what a task can open by itself, from inside the kernel, and still allocate */
 #define TMS_SCOPES		(TMS_NOFS | TMS_NOIO | TMS_PIN | TMS_NORECLAIM | \
 				 TMS_NOWAIT | TMS_NOWARN)
+/* what applies to a hard interrupt, if that has opened it */
+#define TMS_IRQ_SCOPES		(TMS_NOWARN | TMS_NOLOCK)
 
 /* the bits of a gfp mask that matter here */
 #define TMS_GFP_FS		0x01

@@ -37,7 +37,7 @@ struct tms_masks {
 
 /* The public save functions, one cookie for each */
 struct tms_cookies {
-	unsigned int nofs, noio, pin, noreclaim, nowait, nowarn;
+	unsigned int nofs, noio, pin, noreclaim, nowait, nowarn, nolock;
 };
 
 /* Two UDP sockets; what goes into one comes out of the other. */

@@ -56,6 +56,7 @@ static const struct {
 	{ MEMALLOC_SCOPE_NORECLAIM,	TMS_NORECLAIM },
 	{ MEMALLOC_SCOPE_NOWAIT,	TMS_NOWAIT },
 	{ MEMALLOC_SCOPE_NOWARN,	TMS_NOWARN },
+	{ MEMALLOC_SCOPE_NOLOCK,	TMS_NOLOCK },
 	{ MEMALLOC_SCOPE_IO_FLUSHER,	TMS_IO_FLUSHER },
 };
 
@@ -95,7 +96,8 @@ u32 tms_active(void)
 	       (memalloc_pin_active() ? TMS_PIN : 0) |
 	       (memalloc_noreclaim_active() ? TMS_NORECLAIM : 0) |
 	       (memalloc_nowait_active() ? TMS_NOWAIT : 0) |
-	       (memalloc_nowarn_active() ? TMS_NOWARN : 0);
+	       (memalloc_nowarn_active() ? TMS_NOWARN : 0) |
+	       (memalloc_nolock_active() ? TMS_NOLOCK : 0);
 }
 
 void tms_open(struct tms_cookies *c, u32 scopes)
@@ -113,10 +115,13 @@ void tms_open(struct tms_cookies *c, u32 scopes)
 		c->nowait = memalloc_nowait_save();
 	if (scopes & TMS_NOWARN)
 		c->nowarn = memalloc_nowarn_save();
+	if (scopes & TMS_NOLOCK)
+		c->nolock = memalloc_nolock_save();
 }
 
 void tms_close(struct tms_cookies *c)
 {
+	memalloc_nolock_restore(c->nolock);
 	memalloc_nowarn_restore(c->nowarn);
 	memalloc_nowait_restore(c->nowait);
 	memalloc_noreclaim_restore(c->noreclaim);

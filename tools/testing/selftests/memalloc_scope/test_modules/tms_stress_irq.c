@@ -40,7 +40,7 @@ static u32 tms_shot_scopes(u32 kind)
 	struct tms_tally *t = &tms_tallies[kind];
 	u32 nr = atomic_read(&t->hits) + atomic_read(&t->elsewhere);
 
-	return jhash_3words(tms_seed, kind, nr, 0) & TMS_SCOPES;
+	return jhash_3words(tms_seed, kind, nr, 0) & (TMS_SCOPES | TMS_NOLOCK);
 }
 
 /* Has the context below, or the task itself, any scope open? */
@@ -55,7 +55,7 @@ static bool tms_on_scopes(const struct tms_watch *watch, int below)
  */
 static void tms_visit(u32 kind, int context, gfp_t gfp)
 {
-	u32 scopes = tms_shot_scopes(kind);
+	u32 scopes = tms_shot_scopes(kind) & TMS_SCOPES;
 	struct tms_tally *t = &tms_tallies[kind];
 	struct tms_watch *watch, *w;
 	struct tms_cookies c;
@@ -98,15 +98,15 @@ static void tms_soft_shot(u32 kind)
 		atomic_inc(&tms_tallies[kind].missed);
 }
 
-/* Nothing applies in here, whatever runs below, and nothing of it changes. */
+/* Nothing of what runs below applies in here, and nothing of it changes. */
 static void tms_hard_shot(u32 kind, bool allocate)
 {
 	bool nested = in_serving_softirq();
 	struct tms_watch *watch;
 	struct tms_tally *t;
+	u32 found, scopes;
 	unsigned int cookie;
 	bool claimed;
-	u32 found;
 
 	if (nested)
 		kind = TMS_NESTED;
@@ -120,8 +120,9 @@ static void tms_hard_shot(u32 kind, bool allocate)
 	tms_stress_check(t, 0);
 	if (allocate)
 		tms_stress_page(&watch[TMS_CTX_HARDIRQ], TMS_GFP_PROBE);
-	cookie = memalloc_scope_save(tms_raw(tms_shot_scopes(kind)));
-	tms_stress_check(t, 0);
+	scopes = tms_shot_scopes(kind);
+	cookie = memalloc_scope_save(tms_raw(scopes));
+	tms_stress_check(t, scopes & TMS_IRQ_SCOPES);
 	memalloc_scope_restore(cookie);
 	tms_tally_bad(t, TMS_RULE_ENTRY, tms_own(), found);
 

@@ -27,7 +27,8 @@ MUTANTS = os.path.join(BUILD, 'mutants')
 TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
 LISTS = [os.path.join(vm.HERE, f'mutants{what}.txt')
-         for what in ('', '.context', '.nowait', '.prctl', '.scenarios')]
+         for what in ('', '.context', '.nolock', '.nowait', '.prctl',
+                     '.scenarios')]
 # On the kernel of the scenarios each of these is a boot.
 SCENARIOS = suite.CONFIG == 'scenarios'
 BOOTS = list(scenarios.SCENARIOS) if SCENARIOS else suite.SUITES['all']

@@ -141,6 +141,20 @@ static inline bool memalloc_nowarn_active(void)
 	return false;
 }
 
+static inline unsigned int memalloc_nolock_save(void)
+{
+	return 0;
+}
+
+static inline void memalloc_nolock_restore(unsigned int cookie)
+{
+}
+
+static inline bool memalloc_nolock_active(void)
+{
+	return false;
+}
+
 static inline const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size)
 {
 	scnprintf(buf, size, "%#x", (__force unsigned int)scope);

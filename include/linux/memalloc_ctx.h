@@ -24,8 +24,8 @@
  * replaces them all. io_flusher, noreclaim, nowait and nolock belong to the thread:
  * that it serves I/O, that reclaim is on its stack or waits for it, that it must not
  * wait, or not even spin. Adopting a context leaves them alone, or a layer that
- * starts afresh with an empty context would reclaim recursively. That the work of an I/O flusher may
- * not wait for I/O is handed over, however, as noio. See
+ * starts afresh with an empty context would reclaim recursively. That the work of
+ * an I/O flusher may not wait for I/O is handed over, however, as noio. See
  * memalloc_ctx_capture_noreclaim() for how noreclaim is handed over.
  */
 #ifndef _LINUX_MEMALLOC_CTX_H

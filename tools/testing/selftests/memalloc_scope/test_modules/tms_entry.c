@@ -95,7 +95,7 @@ static void tms_match(struct tracepoint *tp, void *priv)
 		find->tp = tp;
 }
 
-static struct tracepoint *tms_event(const char *name)
+struct tracepoint *tms_event(const char *name)
 {
 	struct tms_find find = { .name = name };
 

@@ -12,6 +12,7 @@
 #include "test_memalloc_scope.h"
 
 struct sock;
+struct tracepoint;
 
 /*
  * The module's requests may fail, quietly; those with __GFP_NOFAIL try again, rather
@@ -86,6 +87,8 @@ void tms_keep(struct page *page, unsigned int order);
 void tms_give_all_back(void);
 
 int tms_entry_run(struct tms_entry *e);
+/* The tracepoint of that name, or NULL */
+struct tracepoint *tms_event(const char *name);
 /* Count direct reclaim on behalf of tms_task. */
 int tms_direct_watch(void);
 u64 tms_direct_unwatch(void);

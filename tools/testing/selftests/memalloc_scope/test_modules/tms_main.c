@@ -19,6 +19,7 @@
 #include <linux/uaccess.h>
 
 #include "tms_internal.h"
+#include "tms_nolock.h"
 #include "tms_stress.h"
 
 struct task_struct *tms_task;
@@ -377,6 +378,14 @@ static int tms_run(unsigned int cmd, void *arg)
 		return tms_vmalloc_run(arg);
 	case TMS_IOC_LATENCY:
 		return tms_latency_run(arg);
+	case TMS_IOC_NOLOCK:
+		return tms_nolock_run(arg);
+	case TMS_IOC_EXHAUST:
+		return tms_exhaust_run(arg);
+	case TMS_IOC_ACCOUNT:
+		return tms_account_run(arg);
+	case TMS_IOC_FULL:
+		return tms_full_run(arg);
 	case TMS_IOC_REWRITE:
 		return tms_rewrite_run(arg);
 	case TMS_IOC_NEWTASK:

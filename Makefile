@@ -5,7 +5,7 @@ V := scripts/vmtest
 export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak matrix base shell tree refresh check mutants clean help
+.PHONY: run test soak matrix base shell tree refresh check mutants bench clean help
 
 run: ## build the patched kernel, boot it, show what each scope does
 	@$(V)/run.sh
@@ -27,8 +27,10 @@ check: ## the series' own checks, without booting; STEP=name runs one
 	@$(V)/check.sh
 mutants: ## break the kernel on purpose, one rule at a time: a test must notice; ONLY=name,name
 	@python3 -B $(V)/mutants.py
+bench: ## instructions per operation, the base against the series
+	@python3 -B $(V)/bench.py
 clean: ## remove build products and results; build/linux stays
-	@rm -rf build/out build/run build/check build/mutants build/base
+	@rm -rf build/out build/run build/check build/mutants build/base build/bench
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | expand -t 10
 	@echo

@@ -8,6 +8,7 @@
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/jiffies.h>
+#include <linux/kfence.h>
 #include <linux/memalloc_ctx.h>
 #include <linux/memalloc_guard.h>
 #include <linux/mempool.h>
@@ -18,6 +19,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include "../page_alloc.h"
 #include "memalloc_nolock.h"
@@ -229,6 +231,57 @@ static void frees_of_caches(struct kunit *test)
 	}
 	expect_clean(test);
 }
+
+#ifdef CONFIG_KFENCE
+/* KFENCE takes an object now and then, and guards its page once it is free. */
+static void *alloc_of_kfence(struct kmem_cache *s)
+{
+	unsigned long deadline = jiffies + 10 * HZ;
+
+	while (time_before(jiffies, deadline)) {
+		void *obj = kmem_cache_alloc(s, GFP_KERNEL);
+
+		if (!obj || is_kfence_address(obj))
+			return obj;
+		kmem_cache_free(s, obj);
+		cond_resched();
+	}
+	return NULL;
+}
+
+/*
+ * Red if: defer_free_hooks() keeps objects of KFENCE at their free pointer, which may
+ * be on the page behind (a report), or deferred_percpu_work_fn() leaves objects_kfence
+ * alone, or slab_free_hooks_lock() forgets them (lockdep).
+ */
+static void frees_of_kfence(struct kunit *test)
+{
+	static const slab_flags_t sorts[] = { 0, SLAB_TYPESAFE_BY_RCU };
+
+	for (int i = 0; i < ARRAY_SIZE(sorts); i++) {
+		struct kmem_cache *s = new_cache(test, "nolock_kfence", sorts[i], NULL);
+		unsigned long deadline;
+		char *obj, c;
+
+		KUNIT_ASSERT_NOT_NULL(test, s);
+		obj = alloc_of_kfence(s);
+		KUNIT_EXPECT_NOT_NULL_MSG(test, obj, "KFENCE took none in 10 s");
+		if (obj) {
+			KUNIT_EXPECT_EQ(test, copy_from_kernel_nofault(&c, obj, 1), 0);
+			scoped_guard(raw_nolock)
+				kmem_cache_free(s, obj);
+			deadline = jiffies + 10 * HZ;
+			while (!copy_from_kernel_nofault(&c, obj, 1) &&
+			       time_before(jiffies, deadline))
+				msleep(20);
+			KUNIT_EXPECT_NE_MSG(test, copy_from_kernel_nofault(&c, obj, 1), 0,
+					    "not free yet, sort %d", i);
+		}
+		destroy_cache(test, s);
+	}
+	expect_clean(test);
+}
+#endif /* CONFIG_KFENCE */
 
 /*
  * Objects that are freed keep what their users may still look at, or find when they
@@ -585,6 +638,9 @@ static void may_say_that_it_allocates(struct kunit *test)
 static struct kunit_case memalloc_nolock_cases[] = {
 	KUNIT_CASE_SLOW(frees),
 	KUNIT_CASE(frees_of_caches),
+#ifdef CONFIG_KFENCE
+	KUNIT_CASE(frees_of_kfence),
+#endif
 	KUNIT_CASE(freed_stays_intact),
 	KUNIT_CASE(kfree_rcu_under_raw_lock),
 	KUNIT_CASE(fails_at_once),

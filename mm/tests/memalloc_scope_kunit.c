@@ -8,8 +8,10 @@
 #include <linux/bitops.h>
 #include <linux/completion.h>
 #include <linux/debug_locks.h>
+#include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/hrtimer.h>
+#include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/memalloc_scope.h>
 #include <linux/mutex.h>
@@ -455,7 +457,13 @@ static memalloc_scope_t life_end(struct task_struct *task)
 	memalloc_scope_t left = MEMALLOC_SCOPE_NONE;
 
 	if (task) {
+		unsigned long deadline = jiffies + 10 * HZ;
+
 		kthread_stop(task);
+		/* On its way out it may be below a softirq, whose byte that would be. */
+		while ((READ_ONCE(task->__state) != TASK_DEAD || READ_ONCE(task->on_cpu)) &&
+		       time_before(jiffies, deadline))
+			msleep(1);
 		left = task_memalloc_scope(task);
 		put_task_struct(task);
 	}

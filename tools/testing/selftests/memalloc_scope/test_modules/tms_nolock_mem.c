@@ -422,6 +422,24 @@ static void tms_account_nudge(struct mem_cgroup *memcg)
 	set_active_memcg(old);
 }
 
+/*
+ * Pages that were freed where zone->lock could not be had, on PREEMPT_RT by every
+ * hard interrupt, wait for somebody who frees a page with the lock held. Nobody has
+ * to as long as per-cpu lists do; blocks that are too large for these are freed so.
+ */
+static void tms_free_under_zone_lock(void)
+{
+	static const gfp_t zones[] = { GFP_KERNEL, GFP_KERNEL | __GFP_DMA };
+
+	for (int i = 0; i < ARRAY_SIZE(zones); i++) {
+		struct page *page = alloc_pages(zones[i] | __GFP_NOWARN,
+						PAGE_ALLOC_COSTLY_ORDER + 1);
+
+		if (page)
+			__free_pages(page, PAGE_ALLOC_COSTLY_ORDER + 1);
+	}
+}
+
 int tms_account_run(struct tms_account *a)
 {
 	ktime_t end = ktime_add_ms(ktime_get(), a->max_ms);
@@ -459,6 +477,7 @@ int tms_account_run(struct tms_account *a)
 	}
 	/* This waits for all that was handed to RCU. */
 	kmem_cache_destroy(r->cache);
+	tms_free_under_zone_lock();
 free:
 	vfree(r);
 put:

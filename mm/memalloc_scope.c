@@ -10,6 +10,8 @@
 #include <linux/percpu.h>
 #include <linux/sprintf.h>
 
+#include "memalloc_scope.h"
+
 static_assert(sizeof(memalloc_scope_t) == 1);
 
 static void memalloc_nolock_nofail(gfp_t gfp);
@@ -29,13 +31,7 @@ gfp_t __current_gfp_context(gfp_t flags)
 {
 	memalloc_scope_t scope = current_memalloc_scope();
 
-	if (scope & MEMALLOC_SCOPE_ANY_NOIO)
-		flags &= ~(__GFP_IO | __GFP_FS);
-	else if (scope & MEMALLOC_SCOPE_NOFS)
-		flags &= ~__GFP_FS;
-
-	if (scope & MEMALLOC_SCOPE_PIN)
-		flags &= ~__GFP_MOVABLE;
+	flags = __memalloc_scope_restrict(scope, flags);
 
 	if ((scope & MEMALLOC_SCOPE_NOLOCK) && __current_gfp_nolock(flags)) {
 		/*

@@ -463,7 +463,7 @@ static memalloc_scope_t life_end(struct task_struct *task)
 		/* On its way out it may be below a softirq, whose byte that would be. */
 		while ((READ_ONCE(task->__state) != TASK_DEAD || READ_ONCE(task->on_cpu)) &&
 		       time_before(jiffies, deadline))
-			msleep(1);
+			fsleep(1000);
 		left = task_memalloc_scope(task);
 		put_task_struct(task);
 	}

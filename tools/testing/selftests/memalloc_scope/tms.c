@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kselftest.h"
 #include "tms.h"
 
 const char *const tms_kind_name[TMS_KINDS] = {
@@ -86,7 +87,7 @@ int tms_module_device(const char *module, const char **why, bool *broken)
 	}
 	self[len] = '\0';
 	dir = dirname(self);
-	for (size_t i = 0; i < sizeof(subdirs) / sizeof(*subdirs) && err == -ENOENT; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(subdirs) && err == -ENOENT; i++)
 		err = load_module(dir, subdirs[i], module);
 	if (err == -ENOENT) {
 		snprintf(text, sizeof(text), "no %s.ko next to the program", module);

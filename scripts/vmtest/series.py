@@ -22,6 +22,10 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 GIT = os.environ.get("SERIES_GIT", str(TOP / "build/linux/.git"))
 # Not the kernel's: no patch may bring a file there.
 OURS = re.compile(r"(patches|build|out|\.ci|scripts/vmtest)(/|$)|[^/]+$")
+# Lies next to the patches and is none.
+COVER = "cover-letter.txt"
+# Whose the commits are if git knows no user.
+NOBODY = "Series", "series@localhost"
 # The same commits from the same files, whenever they are made.
 DATE = "1767225600 +0000"
 HEADER = """\
@@ -36,8 +40,8 @@ class Problem(Exception):
     """Something the user has to put right."""
 
 
-def git(*args, data=None, index=None, ok=(0,)):
-    env = dict(os.environ, GIT_DIR=GIT)
+def git(*args, data=None, index=None, ok=(0,), repo=None):
+    env = dict(os.environ, GIT_DIR=str(repo or GIT))
     if index:
         env["GIT_INDEX_FILE"] = index
     cmd = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false",
@@ -48,7 +52,7 @@ def git(*args, data=None, index=None, ok=(0,)):
     run = subprocess.run(cmd, input=data, env=env, capture_output=True, check=False)
     if run.returncode not in ok:
         text = run.stderr.decode(errors="replace").strip()
-        raise Problem(f"git {args[0]} failed in {GIT}: {text}")
+        raise Problem(f"git {args[0]} failed in {repo or GIT}: {text}")
     return run
 
 
@@ -133,13 +137,14 @@ def explain(diff, stderr):
     return "; ".join(errors) or stderr.strip()
 
 
-def identity():
-    ident = git("var", "GIT_AUTHOR_IDENT", ok=(0, 128)).stdout.decode()
+def identity(repo=None):
+    ident = git("var", "GIT_AUTHOR_IDENT", ok=(0, 128), repo=repo).stdout.decode()
     found = re.match(r"(.+) <([^>]+@[^>]+)> ", ident)
-    configured = git("config", "user.email", ok=(0, 1)).stdout or os.environ.get("GIT_AUTHOR_EMAIL")
+    configured = (git("config", "user.email", ok=(0, 1), repo=repo).stdout
+                  or os.environ.get("GIT_AUTHOR_EMAIL"))
     if found and configured:
         return found[1], found[2]
-    return "Series", "series@localhost"
+    return NOBODY
 
 
 def commit_series(base, top=TOP):
@@ -325,7 +330,7 @@ def verify(base):
     listed = [p for p, _ in patches]
     bad += [f"{p} is listed twice" for p in sorted(set(listed)) if listed.count(p) > 1]
     for path in sorted((TOP / "patches").glob("*")):
-        if path.name not in listed and path.name != "series":
+        if path.name not in listed and path.name not in ("series", COVER):
             bad.append(f"patches/{path.name} is not in patches/series")
     for patch, files in patches:
         diff = read_patch(TOP / "patches" / patch)[1]

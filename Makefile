@@ -2,10 +2,10 @@
 # The doors.  Everything else is in scripts/vmtest/.
 
 V := scripts/vmtest
-export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION
+export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION BISECT
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak matrix base shell tree refresh check mutants bench clean help
+.PHONY: run test soak matrix base shell tree refresh check mutants bench series clean help
 
 run: ## build the patched kernel, boot it, show what each scope does
 	@$(V)/run.sh
@@ -29,8 +29,10 @@ mutants: ## break the kernel on purpose, one rule at a time: a test must notice;
 	@python3 -B $(V)/mutants.py
 bench: ## instructions per operation, the base against the series
 	@python3 -B $(V)/bench.py
+series: ## out/series: the patches as mails; BISECT=1, or =40-45, builds and boots each
+	@$(V)/mail.sh
 clean: ## remove build products and results; build/linux stays
-	@rm -rf build/out build/run build/check build/mutants build/base build/bench
+	@rm -rf build/out build/run build/check build/mutants build/base build/bench build/bisect out
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile | expand -t 10
 	@echo

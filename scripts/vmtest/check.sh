@@ -8,7 +8,7 @@
 vmtest=$TOP/scripts/vmtest
 linux=$BUILD/linux
 logs=$BUILD/check
-steps='series apply refresh checkpatch kerneldoc guide scripts model compile'
+steps='series apply refresh checkpatch kerneldoc guide docs coccicheck scripts model compile'
 
 # Overlay files and patches are in order: one owner each, none in the base.
 step_series()
@@ -63,13 +63,27 @@ step_guide()
 	return $bad
 }
 
-# Which of this repository's files a shell or Python reads: listed by first line.
+# The pages that show what the series changes, and the text that it adds.
+step_docs()
+{
+	"$vmtest/docs.py" "$linux" "$logs/docs" "$CACHE/warnings" "$J"
+}
+
+# The kernel's semantic patches.
+step_coccicheck()
+{
+	"$vmtest/coccicheck.py" "$linux" "$logs/coccicheck" "$CACHE/warnings" "$J"
+}
+
+# scripts_of <first line> <name>: this repository's files that are told by either.
 scripts_of()
 {
 	git -C "$TOP" ls-files -z -co --exclude-standard |
 	while IFS= read -r -d '' file; do
-		[ ! -f "$TOP/$file" ] || { head -n 1 "$TOP/$file" | tr -d '\0' | grep -qE "$1"; } &&
+		[ -f "$TOP/$file" ] || continue
+		if [[ $file =~ $2 ]] || head -n 1 "$TOP/$file" | tr -d '\0' | grep -qE "$1"; then
 			printf '%s\n' "$file"
+		fi
 	done
 }
 
@@ -79,11 +93,11 @@ step_scripts()
 	cd "$TOP" || return 1
 	while read -r file; do
 		shellcheck "$file" || bad=1
-	done < <(scripts_of '^#!.*[/ ](ba|da)?sh|^# shellcheck shell=')
+	done < <(scripts_of '^#!.*[/ ](ba|da)?sh' '\.sh$')
 	while read -r file; do
 		PYTHONPYCACHEPREFIX=$logs/pyc python3 -m py_compile "$file" &&
 			pyflakes3 "$file" || bad=1
-	done < <(scripts_of '^#!.*python3')
+	done < <(scripts_of '^#!.*python3' '\.py$')
 	while read -r file; do
 		[ "$(wc -l <"$file")" -le 800 ] || { echo "$file has more than 800 lines"; bad=1; }
 	done < <(git ls-files -co --exclude-standard | grep -E '\.(c|h|sh|py)$|Makefile$' |

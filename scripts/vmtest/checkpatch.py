@@ -2,26 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """checkpatch.py LINUX EXCEPTIONS: checkpatch --strict on each commit since base."""
 import os
-import pathlib
 import re
 import subprocess
 import sys
 
 sys.dont_write_bytecode = True
+import reference  # noqa: E402
 import series  # noqa: E402
-
-
-def read_exceptions(path):
-    """[patch regex, type, line number, used] for each line."""
-    result = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = line.split(None, 2)
-        if len(fields) < 3:
-            raise series.Problem(f"{path.name} line {number}: want <patch> <TYPE> <reason>")
-        result.append([re.compile(fields[0]), fields[1], number, False])
-    return result
 
 
 def complaints(linux, commit):
@@ -42,7 +29,9 @@ def complaints(linux, commit):
 
 
 def main(linux, exceptions):
-    allowed = read_exceptions(pathlib.Path(exceptions))
+    # patch, type, line number, used
+    allowed = [[re.compile(patch), kind, number, False]
+               for number, (patch, kind, _) in reference.exceptions(exceptions, "patch", "TYPE")]
     patches = [p for p, _ in series.read_series()[1]]
     commits = series.out("rev-list", "--reverse", "base..HEAD").split()
     bad = 0
@@ -62,8 +51,4 @@ def main(linux, exceptions):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(*sys.argv[1:]))
-    except series.Problem as problem:
-        print(f"vmtest: {problem}", file=sys.stderr)
-        sys.exit(6)
+    reference.run(main)

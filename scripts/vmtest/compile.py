@@ -3,7 +3,6 @@
 """compile.py LINUX SCRATCH CACHE JOBS: builds every C file that the series
 touches under allmodconfig, with W=1 and sparse, and fails for each warning
 that the base does not give."""
-import collections
 import hashlib
 import pathlib
 import re
@@ -11,6 +10,7 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
+import reference  # noqa: E402
 import series  # noqa: E402
 
 # Slow, or in need of a toolchain that is not always there; no warning depends on them.
@@ -85,7 +85,7 @@ def is_noise(line, source):
 
 
 def build(source, target, files, jobs):
-    """Compiles what has changed; returns {file: text, or None when not built}."""
+    """Compiles what has changed; returns {file: (is there an object, text)}."""
     configure(source, target, jobs)
     logs, unfinished = target / "logs", target / "unfinished"
     logs.mkdir(exist_ok=True)
@@ -121,63 +121,38 @@ def build(source, target, files, jobs):
         if file in said:
             log.write_text("".join(f"{line}\n" for line in said[file]
                                    if not is_noise(line, source)))
+        result[file] = obj.exists(), log.read_text() if log.exists() else ""
         if not obj.exists():
-            result[file] = None if file not in said else log.read_text()
             log.unlink(missing_ok=True)
-        else:
-            result[file] = log.read_text()
     unfinished.unlink()
     return result
 
 
-def bare(text):
-    """Counts each warning, without the line numbers, which every patch shifts."""
-    lines = collections.Counter()
-    for line in text.splitlines():
-        if re.search(r"\b(warning|error): ", line):
-            lines[re.sub(r":\d+(:\d+)?: ", ": ", re.sub(r"^(\.\./)+", "", line))] += 1
-    return lines
-
-
-def checkout(scratch):
-    """The base's files, in a directory of their own with an index of its own."""
-    source = scratch / "base-source"
-    source.mkdir(parents=True, exist_ok=True)
-    index = str(scratch / "base-source.index")
-    pathlib.Path(index + ".lock").unlink(missing_ok=True)
-    series.git(f"--work-tree={source}", "read-tree", "--reset", "-u", "base", index=index)
-    series.git(f"--work-tree={source}", "checkout-index", "-a", "-q", "-u", index=index)
-    return source
+def warnings(text):
+    """Of the compiler, of sparse and, with a capital letter, of kernel-doc."""
+    return [line for line in text.splitlines() if re.search(r"\b(warning|error): ", line, re.I)]
 
 
 def base_warnings(files, scratch, cache, jobs):
-    gcc = subprocess.run(["gcc", "--version"], capture_output=True, check=True).stdout
-    sparse = subprocess.run(["sparse", "--version"], capture_output=True, check=True).stdout
-    key = hashlib.sha256(gcc + sparse + " ".join(OFF + ON + [CHECK]).encode()).hexdigest()[:16]
+    tools = reference.version("gcc") + reference.version("sparse")
+    key = reference.digest(tools + " ".join(OFF + ON + [CHECK]))
     store = cache / f"{series.out('rev-parse', 'base^{tree}')}-{key}"
     store.mkdir(parents=True, exist_ok=True)
     entry = {f: store / f.replace("/", "%") for f in files}
     missing = [f for f in files if not entry[f].exists()]
     if missing:
         print(f"building {len(missing)} files of the base", flush=True)
-        built = build(checkout(scratch), scratch / "base", missing, jobs)
-        for file, text in built.items():
-            part = entry[file].with_name("part")
-            part.write_text(text or "")
-            part.replace(entry[file])
+        built = build(reference.checkout(scratch.parent), scratch / "base", missing, jobs)
+        for file, (_, text) in built.items():
+            reference.put(entry[file], text)
     return {f: entry[f].read_text() for f in files}
 
 
 def main(linux, scratch, cache, jobs):
     linux, scratch, cache = pathlib.Path(linux), pathlib.Path(scratch), pathlib.Path(cache)
-    excused = {}
-    for line in pathlib.Path(__file__).with_name("compile.exceptions").read_text().splitlines():
-        if line.strip() and not line.startswith("#"):
-            if len(line.split(None, 1)) < 2:
-                raise series.Problem(f"compile.exceptions: no reason given: {line}")
-            excused[line.split()[0]] = False
-    changed = series.out("diff-tree", "-r", "--no-renames", "--name-status", "base", "HEAD").splitlines()
-    changed = [c.split("\t") for c in changed]
+    listed = reference.exceptions(pathlib.Path(__file__).with_name("compile.exceptions"), "path")
+    excused = {path: False for _, (path, _) in listed}
+    changed = reference.changed()
     files = [f for s, f in changed if s != "D" and f.endswith(".c")
              and (MODULE_DIR.match(f) or not f.startswith(("tools/", "Documentation/", "scripts/")))
              and not f.endswith(".mod.c")]
@@ -185,13 +160,13 @@ def main(linux, scratch, cache, jobs):
     new = build(linux, scratch / "patched", files, jobs)
     base = base_warnings(old, scratch, cache, jobs)
     bad = 0
-    for file, text in sorted(new.items()):
-        if text is None and file in excused:
+    for file, (made, text) in sorted(new.items()):
+        if not made and file in excused:
             excused[file] = True
-        elif text is None:
+        elif not made:
             bad += 1
             print(f"{file}: not built by allmodconfig: give the reason in compile.exceptions")
-        for line in sorted(bare(text or "") - bare(base.get(file, ""))):
+        for line in reference.added(warnings(text), warnings(base.get(file, ""))):
             bad += 1
             print(f"{file}: new: {line}")
     for file in [f for f, used in excused.items() if not used]:
@@ -202,8 +177,4 @@ def main(linux, scratch, cache, jobs):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(*sys.argv[1:]))
-    except (series.Problem, OSError) as problem:
-        print(f"vmtest: {problem}", file=sys.stderr)
-        sys.exit(6)
+    reference.run(main)

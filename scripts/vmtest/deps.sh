@@ -19,7 +19,9 @@ scenarios='mke2fs:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs qemu-nbd:qe
 check='sparse:sparse shellcheck:shellcheck pahole:dwarves pyflakes3:pyflakes3
 	spin:spin gcc:gcc /usr/include/stdio.h:libc6-dev
 	/usr/lib/python3/dist-packages/ply:python3-ply
-	/usr/lib/python3/dist-packages/git:python3-git'
+	/usr/lib/python3/dist-packages/git:python3-git
+	sphinx-build:python3-sphinx /usr/lib/python3/dist-packages/yaml:python3-yaml
+	spatch:coccinelle'
 }
 
 missing=

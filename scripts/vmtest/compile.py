@@ -128,11 +128,6 @@ def build(source, target, files, jobs):
     return result
 
 
-def warnings(text):
-    """Of the compiler, of sparse and, with a capital letter, of kernel-doc."""
-    return [line for line in text.splitlines() if re.search(r"\b(warning|error): ", line, re.I)]
-
-
 def base_warnings(files, scratch, cache, jobs):
     tools = reference.version("gcc") + reference.version("sparse")
     key = reference.digest(tools + " ".join(OFF + ON + [CHECK]))
@@ -166,7 +161,7 @@ def main(linux, scratch, cache, jobs):
         elif not made:
             bad += 1
             print(f"{file}: not built by allmodconfig: give the reason in compile.exceptions")
-        for line in reference.added(warnings(text), warnings(base.get(file, ""))):
+        for line in reference.added(*map(reference.warnings, (text, base.get(file, "")))):
             bad += 1
             print(f"{file}: new: {line}")
     for file in [f for f, used in excused.items() if not used]:

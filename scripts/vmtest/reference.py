@@ -65,6 +65,12 @@ def put(path, text):
     part.replace(path)
 
 
+def warnings(text):
+    """Of the compiler and of sparse; with capitals, of kernel-doc and Sphinx."""
+    return [line for line in text.splitlines()
+            if re.search(r"\b(warning|error|critical|severe): ", line, re.I)]
+
+
 def added(new, base):
     """The lines of new that base lacks, but for line numbers, which every patch shifts."""
     def bare(line):

@@ -61,15 +61,8 @@ fi
 rm -f "$stamp"
 
 renice -n 5 -p $$ >/dev/null 2>&1
-args=(-C "$SRC" "O=$OUT" "ARCH=$karch" LOCALVERSION=)
-cc=gcc
-if [ -z "${CCACHE_DISABLE:-}" ] && command -v ccache >/dev/null; then
-	export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$TOP CCACHE_NOHASHDIR=1
-	cc="ccache gcc"
-fi
-args+=("CC=$cc" "HOSTCC=$cc")
-# Neither the time nor the machine's name may differ between two builds.
-export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=vmtest KBUILD_BUILD_HOST=vmtest
+use_compiler
+args=(-C "$SRC" "O=$OUT" "ARCH=$karch" LOCALVERSION= "CC=$KCC" "HOSTCC=$KCC")
 
 # One updating line on a terminal, a line per step elsewhere.
 progress() {
@@ -100,29 +93,7 @@ run() {
 	fi
 }
 
-check_config() {
-	local line name bad=0
-	while IFS= read -r line; do
-		case $line in
-		CONFIG_*=n) name=${line%%=*} line="" ;;
-		CONFIG_*) grep -qxF -- "$line" "$OUT/.config" && continue ;;
-		"# CONFIG_"*" is not set") name=${line#\# } name=${name%% *} line="" ;;
-		*) continue ;;
-		esac
-		if [ -z "$line" ]; then
-			grep -q "^$name=" "$OUT/.config" || continue
-			line="# $name is not set"
-		fi
-		say "vmtest: the configuration lost '$line': a dependency is missing, or something selects it"
-		bad=1
-	done < <(awk '{ name = $0; sub(/^# /, "", name); sub(/[ =].*/, "", name) }
-		name ~ /^CONFIG_/ { last[name] = $0 } # a later fragment wins
-		END { for (name in last) print last[name] }' "${fragments[@]}")
-	[ $bad = 0 ] || die "the kernel's .config is not what ${fragments[*]##*/} asked for: correct the fragment"
-}
-
 : >"$LOG"
-# merge_config.sh only warns about an option that got lost, so look afterwards.
 configure() {
 	make "${args[@]}" allnoconfig &&
 		"$SRC/scripts/kconfig/merge_config.sh" -m -O "$OUT" "$OUT/.config" "${fragments[@]}" &&
@@ -134,7 +105,7 @@ if [ "${1:-}" = kernel ]; then
 	exit 0
 fi
 run configuration configure
-check_config
+check_config "$OUT/.config" "${fragments[@]}"
 
 run kernel make "${args[@]}" -j"$J" bzImage modules
 
@@ -153,7 +124,7 @@ fi
 if [ -d "$SRC/$SELFTEST" ]; then
 	run headers make "${args[@]}" -j"$J" headers
 	# The modules are built below, outside of the source tree.
-	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" "ARCH=$karch" "CC=$cc" \
+	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" "ARCH=$karch" "CC=$KCC" \
 		"USERCFLAGS=$usercflags" USERLDFLAGS=-static TEST_GEN_MODS_DIR= "TARGETS=$targets" \
 		"INSTALL_PATH=$stage/tests" SKIP_TARGETS= FORCE_TARGETS=1 install
 	for target in $targets; do

@@ -58,3 +58,42 @@ kgit()
 	git -C "$BUILD/linux" -c gc.auto=0 -c core.hooksPath=/dev/null \
 		-c core.autocrlf=false -c core.excludesFile=/dev/null "$@"
 }
+
+# Sets KCC, the compiler for kernels.
+use_compiler()
+{
+	KCC=gcc
+	if [ -z "${CCACHE_DISABLE:-}" ] && command -v ccache >/dev/null; then
+		export CCACHE_DIR="$CACHE/ccache" CCACHE_BASEDIR="$TOP" CCACHE_NOHASHDIR=1
+		# shellcheck disable=SC2034 # for the caller
+		KCC="ccache gcc"
+	fi
+	# Neither the time nor the machine's name may differ between two builds.
+	export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=vmtest KBUILD_BUILD_HOST=vmtest
+}
+
+# check_config <.config> <fragment>...: merge_config.sh only warns about an option
+# that got lost. A later fragment wins.
+check_config()
+{
+	_lost=$(awk '
+		/^CONFIG_[^=]*=/ { name = $0; sub(/=.*/, "", name) }
+		/^# CONFIG_[^ ]* is not set$/ { name = $2 }
+		!name { next }
+		{ value = /^#/ || $0 == name "=n" ? "# " name " is not set" : $0 }
+		NR == FNR { is[name] = value }
+		NR != FNR { want[name] = value }
+		{ name = "" }
+		END {
+			for (name in want) {
+				if (want[name] != (name in is ? is[name] : "# " name " is not set"))
+					print want[name]
+			}
+		}' "$@" | sort)
+	[ -n "$_lost" ] || return 0
+	printf '%s\n' "$_lost" | while IFS= read -r _line; do
+		say "vmtest: the configuration lost '$_line': a dependency is missing, or something selects it"
+	done
+	shift
+	die "the kernel's .config is not what $(basename -a "$@" | paste -sd ' ') asked for: correct the fragment"
+}

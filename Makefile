@@ -2,7 +2,10 @@
 # The doors.  Everything else is in scripts/vmtest/.
 
 V := scripts/vmtest
-export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION BISECT
+# Of make bench; empty for none
+VARIANTS ?= bitfield
+export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION BISECT VARIANTS \
+	PUBLISH GOALS
 
 .DEFAULT_GOAL := help
 .PHONY: run test soak matrix base shell tree refresh check mutants bench series clean help
@@ -27,7 +30,7 @@ check: ## the series' own checks, without booting; STEP=name runs one
 	@$(V)/check.sh
 mutants: ## break the kernel on purpose, one rule at a time: a test must notice; ONLY=name,name
 	@python3 -B $(V)/mutants.py
-bench: ## instructions per operation, the base against the series
+bench: ## instructions per operation, the base against the series; PUBLISH=1 keeps them
 	@python3 -B $(V)/bench.py
 series: ## out/series: the patches as mails; BISECT=1, or =40-45, builds and boots each
 	@$(V)/mail.sh

@@ -13,6 +13,7 @@ build='gcc:gcc strip:binutils /usr/include/stdio.h:libc6-dev make:make flex:flex
 	/usr/include/libelf.h:libelf-dev /usr/include/openssl/ssl.h:libssl-dev xz:xz-utils
 	rsync:rsync depmod:kmod ccache:ccache git:git perl:perl python3:python3'
 run='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio python3:python3'
+bench='mke2fs:e2fsprogs pahole:dwarves'
 build32='/usr/lib32/libc.a:libc6-dev-i386 /usr/share/doc/gcc-multilib:gcc-multilib'
 scenarios='mke2fs:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs qemu-nbd:qemu-utils
 	ganesha.nfsd:nfs-ganesha /usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so:nfs-ganesha-vfs'
@@ -27,8 +28,8 @@ check='sparse:sparse shellcheck:shellcheck pahole:dwarves pyflakes3:pyflakes3
 missing=
 for group in "$@"; do
 	case $group in
-	tree|build|build32|run|scenarios|check) ;;
-	*) die "deps.sh: no group $group: use tree, build, build32, run, scenarios, check" ;;
+	tree|build|build32|run|bench|scenarios|check) ;;
+	*) die "deps.sh: no group $group: use tree, build, build32, run, bench, scenarios, check" ;;
 	esac
 	for pair in ${!group}; do
 		# Some of the tools live where a user's PATH does not look.

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * First and only process of the guest of make bench: counts its own page faults,
- * enters a memory cgroup and loads the module, which does all the rest. Whatever
- * fails ends the process, and so the guest, without a last line of results.
+ * First and only process of the guest in which make bench counts operations: counts
+ * its own page faults, enters a memory cgroup and loads the module, which does all
+ * the rest.
  */
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
+
+#include "guest.h"
 
 #define PAGE		4096UL
 #define FAULTS		500
@@ -21,14 +20,6 @@
 #define JUMP		500
 /* instructions from tick to tick, at HZ=100 */
 #define TICK		10000000UL
-
-static void check(int ok, const char *what)
-{
-	if (!ok) {
-		perror(what);
-		exit(1);
-	}
-}
 
 static void write_to(const char *path, const char *text)
 {
@@ -89,7 +80,7 @@ int main(void)
 	unsigned long once, twice;
 	int fd;
 
-	check(!mount("proc", "/proc", "proc", 0, NULL), "proc");
+	mount_proc();
 	check(!mount("cgroup", "/cgroup", "cgroup2", 0, NULL), "cgroup");
 	write_to("/cgroup/cgroup.subtree_control", "+memory");
 	check(!mkdir("/cgroup/bench", 0755), "mkdir");

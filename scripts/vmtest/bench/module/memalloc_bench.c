@@ -455,13 +455,6 @@ static int __init bench_init(void)
 	measure("hard interrupt, empty handler", bench_hardirq, 1000, 100, NONE);
 	measure("kernel thread, created and gone", bench_thread, 64, 64, NONE);
 	report("page fault of a program\t%lu\t%lu\t%lu\n", fault[0], fault[1], fault[2]);
-
-	report("sizeof(struct task_struct)\t%zu\n", sizeof(struct task_struct));
-	report("offset of task_struct::flags\t%zu\n", offsetof(struct task_struct, flags));
-#ifdef PATCHED
-	report("offset of task_struct::memalloc_scope\t%zu\n",
-	       offsetof(struct task_struct, memalloc_scope));
-#endif
 	report("end\n");
 	outb(0, DEBUG_EXIT);
 	return -EAGAIN;

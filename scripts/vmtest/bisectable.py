@@ -44,6 +44,9 @@ GUEST = ('init', 'jobs/churn')
 # Where Debian has the compilers' names mean ccache: what compile.py runs is called gcc.
 CCACHE = '/usr/lib/ccache'
 
+# mm/kasan/ does not build without.
+objects.OFF = [option for option in objects.OFF if option != 'KASAN']
+
 
 class Broken(Exception):
     """A patch that does not build or boot; the text names the log."""
@@ -101,7 +104,15 @@ class Patch:
         return Broken(f"{what}: {why.replace(TREE + '/', '')}; see {os.path.relpath(log)}")
 
 
-def sources(patch, ours):
+def included(commit, files):
+    """{.c file: the one next to it that includes it}, such as mm/percpu-vm.c: no object of its own."""
+    folders = sorted({f':(glob){os.path.dirname(name)}/*.c' for name in files})
+    found = series.git('grep', '-E', r'^\s*#\s*include\s+"[^/"]+\.c"', commit, '--', *folders, ok=(0, 1))
+    lines = re.findall(r'^[^:]+:([^:]+):.*"(.*)"', found.stdout.decode(), re.M)
+    return {os.path.join(os.path.dirname(path), name): path for path, name in lines}
+
+
+def sources(patch, ours, parts):
     """The .c files that a patch could break, and the headers that have to stand alone."""
     files, alone = patch.c_files(), []
     for header in (h for h in patch.status if h.endswith('.h') and not h.startswith(USER)):
@@ -114,17 +125,8 @@ def sources(patch, ours):
             name = re.escape(os.path.basename(header))
             files.update(patch.grep('-lE', rf'^\s*#\s*include\s+"([^"]*/)?{name}"',
                                     f'{os.path.dirname(header)}/*.c'))
-    # One that another includes is compiled with that: mm/percpu-vm.c.
-    for file in list(files):
-        name = re.escape(os.path.basename(file))
-        users = patch.grep('-lE', rf'^\s*#\s*include\s+"{name}"', f'{os.path.dirname(file)}/*.c')
-        if users:
-            files.remove(file)
-            files.update(users)
-    excused = [line.split()[0] for line in
-               vm.read_text(os.path.join(vm.HERE, 'compile.exceptions')).splitlines()
-               if line.strip() and not line.startswith('#')]
-    return sorted(files.difference(excused)), alone
+    files = {parts.get(name, name) for name in files}
+    return sorted(files), alone
 
 
 def make(patch, what, *goals):
@@ -254,9 +256,9 @@ class Record:
         return f'{time.monotonic() - start:.0f} s'
 
 
-def check(patch, ours, record):
+def check(patch, ours, parts, record):
     """What was done for a patch, as one line."""
-    files, alone = sources(patch, ours)
+    files, alone = sources(patch, ours, parts)
     said = []
     if files or alone:
         took = record.once(patch, 'objects', files + alone, lambda: build_objects(patch, files, alone))
@@ -288,10 +290,11 @@ def run(which):
         if not todo:
             raise series.Problem(f'BISECT: there are only {len(patches)} patches')
         ours = set().union(*(patch.c_files() for patch in patches))
+        parts = included(commits[-1], ours)
         record, bad = Record(), []
         for patch in todo:
             try:
-                said = check(patch, ours, record)
+                said = check(patch, ours, parts, record)
             except Broken as broken:
                 bad.append(f'{patch.name}: FAILED: {broken}')
                 said = f'FAILED: {broken}'

@@ -43,15 +43,13 @@ WIDTH = 75
 # Longer mails, lists have held back for as long as there are lists.
 LARGE = 100000
 # What the cover shows of the results of make bench.
-ROWS = {
-    "instructions": [
-        "alloc_page + free", "alloc_page + free, inside noio", "order 3 + free", "bulk of 16 + free",
-        "bulk of 16 + free, inside noio", "kmalloc(64) + kfree", "kmalloc(64) + kfree, inside nofs",
-        "kmem_cache_alloc + free", "accounted alloc_page + free", "noio_save + restore",
-        "nofs_save + restore, inside nofs", "guard(memalloc_nofs)", "capture + adopt",
-        "softirq, empty handler", "hard interrupt, empty handler", "kernel thread, created and gone",
-        "page fault of a program"],
-    "size": ["text"], "facts": ["sizeof(struct task_struct)"]}
+ROWS = [
+    "alloc_page + free", "alloc_page + free, inside noio", "order 3 + free", "bulk of 16 + free",
+    "bulk of 16 + free, inside noio", "kmalloc(64) + kfree", "kmalloc(64) + kfree, inside nofs",
+    "kmem_cache_alloc + free", "accounted alloc_page + free", "noio_save + restore",
+    "nofs_save + restore, inside nofs", "guard(memalloc_nofs)", "capture + adopt",
+    "softirq, empty handler", "hard interrupt, empty handler", "kernel thread, created and gone",
+    "page fault of a program", "bytes of text", "bytes of task_struct (defconfig)"]
 
 
 def sender():
@@ -133,14 +131,17 @@ def bench_text(warn):
         warn(f"{what}, so the cover has none: make bench PUBLISH=1")
         return "  [ left out: no figures of this version of the series ]"
     lines = [f"  {'':36} {'7.3':>8} {'series':>8} {'ratio':>6}"]
-    for part, rows in ROWS.items():
-        for row in rows:
-            one, other = (found[which].get(part, {}).get(row) for which in ("base", "patched"))
-            if other is None:
-                raise series.Problem(f'the bench results have no row "{row}": correct ROWS in mail.py')
-            base, patched = (f"{n:.10g}" if n is not None else "-" for n in (one, other))
-            ratio = f"{other / one:.3f}" if one else ""
-            lines.append(f"  {row:36} {base:>8} {patched:>8} {ratio:>6}".rstrip())
+    columns = [{**found["counts"][which]["operations"],
+                "bytes of text": found["vmlinux"][which]["text"],
+                "bytes of task_struct (defconfig)": found["task_struct"]["defconfig"][which]["size"]}
+               for which in ("base", "patched")]
+    for row in ROWS:
+        one, other = (column.get(row) for column in columns)
+        if other is None:
+            raise series.Problem(f'the bench results have no row "{row}": correct ROWS in mail.py')
+        base, patched = (f"{n:.10g}" if n is not None else "-" for n in (one, other))
+        ratio = f"{other / one:.3f}" if one else ""
+        lines.append(f"  {row:36} {base:>8} {patched:>8} {ratio:>6}".rstrip())
     return "\n".join(lines)
 
 

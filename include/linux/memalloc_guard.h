@@ -84,8 +84,7 @@ static __always_inline memalloc_scope_t memalloc_gfp_save(gfp_t gfp)
 
 	memalloc_scope_opened(~old & scope, _THIS_IP_);
 	if (gfp & __GFP_NOFAIL)
-		__memalloc_scope_set((old | scope) &
-				     ~(MEMALLOC_SCOPE_EASE | MEMALLOC_SCOPE_NOLOCK));
+		__memalloc_scope_set((old | scope) & ~MEMALLOC_SCOPE_UNLESS_NOFAIL);
 	else
 		__memalloc_scope_set(old | scope);
 	return old;

@@ -46,12 +46,15 @@ typedef u8 __bitwise memalloc_scope_t;
 
 /* Scopes that change a gfp mask; noreclaim acts where reclaim is decided. */
 #define MEMALLOC_SCOPE_GFP	\
-	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN | MEMALLOC_SCOPE_EASE | \
-	 MEMALLOC_SCOPE_NOLOCK)
+	(MEMALLOC_SCOPE_ANY_NOFS | MEMALLOC_SCOPE_PIN | MEMALLOC_SCOPE_UNLESS_NOFAIL)
 
 /* Scopes that leave a __GFP_NOFAIL request alone: it has nothing to fall back to. */
 #define MEMALLOC_SCOPE_EASE	\
 	(MEMALLOC_SCOPE_NOWAIT | MEMALLOC_SCOPE_NOWARN)
+
+/* Scopes that look at __GFP_NOFAIL before they restrict a request. */
+#define MEMALLOC_SCOPE_UNLESS_NOFAIL	\
+	(MEMALLOC_SCOPE_EASE | MEMALLOC_SCOPE_NOLOCK)
 
 /* Scopes in which requests do not wait for memory. */
 #define MEMALLOC_SCOPE_ANY_NOWAIT	\

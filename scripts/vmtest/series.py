@@ -31,7 +31,8 @@ DATE = "1767225600 +0000"
 HEADER = """\
 # The series, in the order in which it applies.  A line names a patch; the
 # indented lines below it name the new files which that patch brings: they are
-# in this repository, whole, at the path which they have in the kernel.
+# in this repository, whole, at the path which they have in the kernel, and as
+# the last patch that edits them leaves them.
 # Do not edit: change build/linux, then run make refresh.
 """
 
@@ -60,8 +61,8 @@ def out(*args, **kw):
     return git(*args, **kw).stdout.decode().rstrip("\n")
 
 
-def names(*args):
-    return [n for n in git(*args).stdout.decode(errors="surrogateescape").split("\0") if n]
+def names(*args, **kw):
+    return [n for n in git(*args, **kw).stdout.decode(errors="surrogateescape").split("\0") if n]
 
 
 def read_series(top=TOP):
@@ -137,6 +138,32 @@ def explain(diff, stderr):
     return "; ".join(errors) or stderr.strip()
 
 
+def edited(diff):
+    return re.findall(r"^diff --git a/(.+) b/\1$", diff.decode(errors="replace"), re.M)
+
+
+def brought(patches, top, index):
+    """{overlay file: mode and blob that its patch brings}, without what later ones do to it."""
+    last = {file: number for number, (_, files) in enumerate(patches) for file in files}
+    entries = "".join(f"{overlay_mode(top / file)} "
+                      f"{out('hash-object', '-w', '--no-filters', str(top / file))}\t{file}\n"
+                      for file in last)
+    git("update-index", "--add", "--index-info", data=entries.encode(), index=index)
+    for number, (patch, _) in reversed(list(enumerate(patches))):
+        diff = read_patch(top / "patches" / patch)[1]
+        files = [f for f in edited(diff) if last.get(f, number) < number]
+        if not files:
+            continue
+        run = git("apply", "--cached", "-R", *(f"--include={f}" for f in files), "-", data=diff,
+                  index=index, ok=range(256))
+        if run.returncode:
+            said = run.stderr.decode(errors="replace")
+            raise Problem(f"{patch} does not lead to the overlay files that it edits, {explain(diff, said)}:"
+                          " change build/linux, then make refresh")
+    listed = names("ls-files", "-s", "-z", index=index)
+    return {name: " ".join(info.split()[:2]) for info, name in (e.split("\t", 1) for e in listed)}
+
+
 def identity(repo=None):
     ident = git("var", "GIT_AUTHOR_IDENT", ok=(0, 128), repo=repo).stdout.decode()
     found = re.match(r"(.+) <([^>]+@[^>]+)> ", ident)
@@ -154,7 +181,9 @@ def commit_series(base, top=TOP):
     with tempfile.TemporaryDirectory(dir=GIT) as scratch:
         index = f"{scratch}/index"
         git("read-tree", base, index=index)
-        for patch, files in read_series(top)[1]:
+        patches = read_series(top)[1]
+        blobs = brought(patches, top, f"{scratch}/overlay")
+        for patch, files in patches:
             message, diff = read_patch(top / "patches" / patch)
             if diff.strip():
                 run = git("apply", "--cached", "-v", "-", data=diff, index=index, ok=range(256))
@@ -173,9 +202,7 @@ def commit_series(base, top=TOP):
                 if out("ls-files", "--", file, index=index):
                     raise Problem(f"patch {patch} brings {file}, which exists already: make it"
                                   " an edit of the patch, in build/linux")
-                mode = overlay_mode(top / file)
-                blob = out("hash-object", "-w", "--no-filters", str(top / file))
-                entries += f"{mode} {blob}\t{file}\n"
+                entries += f"{blobs[file]}\t{file}\n"
             git("update-index", "--add", "--index-info", data=entries.encode(), index=index)
             tree = out("write-tree", index=index)
             signed = re.search(r"^Signed-off-by: (.+) <(.+@.+)>$", message.decode(), re.M)
@@ -209,7 +236,7 @@ def patch_text(parent, commit, edits):
 
 
 def sort_changes(base, commits):
-    """For each commit: base files that it edits, new files that it brings."""
+    """For each commit: files that it edits, new files that it brings."""
     based = set(names("ls-tree", "-r", "--name-only", "-z", base))
     owner, result = {}, []
     parent = base
@@ -226,14 +253,16 @@ def sort_changes(base, commits):
             if name in based:
                 edits.append(name)
             elif name in owner:
-                raise Problem(f"commit {what} changes {name}, which commit {owner[name]} brings:"
-                              " fold the change into that one (git -C build/linux rebase -i base)")
+                if mode != owner[name]:
+                    raise Problem(f"commit {what} removes {name} or changes its mode: let the commit"
+                                  " that brings it do that (git -C build/linux rebase -i base)")
+                edits.append(name)
             elif OURS.match(name):
                 raise Problem(f"commit {what} adds {name}, which is not a place for kernel files")
             elif mode not in ("100644", "100755"):
                 raise Problem(f"commit {what} adds {name}, which is not a plain file")
             else:
-                owner[name] = what
+                owner[name] = mode
                 brings.append(name)
         result.append((commit, parent, edits, brings))
         parent = commit
@@ -248,7 +277,7 @@ def stage(new, base, commits):
     """Writes the series that the commits stand for below the directory new."""
     (new / "patches").mkdir()
     head, listed = read_series()
-    series = head or HEADER + "\n"
+    series, tip = head or HEADER + "\n", commits[-1] if commits else base
     for number, (commit, parent, edits, brings) in enumerate(sort_changes(base, commits), 1):
         slug = out("log", "-1", "--format=%f", commit)[:52].rstrip("-.")
         name = f"{number:04}-{slug}.patch"
@@ -261,7 +290,7 @@ def stage(new, base, commits):
         series += f"{name}\n" + "".join(f"\t{b}\n" for b in sorted(brings))
         for file in brings:
             (new / file).parent.mkdir(parents=True, exist_ok=True)
-            (new / file).write_bytes(git("cat-file", "blob", f"{commit}:{file}").stdout)
+            (new / file).write_bytes(git("cat-file", "blob", f"{tip}:{file}").stdout)
             mode = out("ls-tree", "--format=%(objectmode)", commit, "--", file)
             (new / file).chmod(0o755 if mode == "100755" else 0o644)
     (new / "patches/series").write_text(series)

@@ -5,12 +5,20 @@
 #include <linux/array_size.h>
 #include <linux/export.h>
 #include <linux/gfp.h>
+#include <linux/instruction_pointer.h>
 #include <linux/memalloc_scope.h>
 #include <linux/once_lite.h>
 #include <linux/percpu.h>
 #include <linux/sprintf.h>
 
 #include "memalloc_scope.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/memalloc.h>
+
+#ifdef CONFIG_CHECK_MEMALLOC_SCOPE
+EXPORT_TRACEPOINT_SYMBOL_GPL(memalloc_misuse);
+#endif
 
 static_assert(sizeof(memalloc_scope_t) == 1);
 
@@ -101,6 +109,43 @@ bool __current_gfp_nolock(gfp_t gfp)
 }
 EXPORT_SYMBOL(__current_gfp_nolock);
 
+#ifdef CONFIG_TRACE_MEMALLOC_SCOPE
+EXPORT_TRACEPOINT_SYMBOL_GPL(memalloc_open);
+EXPORT_TRACEPOINT_SYMBOL_GPL(memalloc_close);
+
+static void trace_opened(memalloc_scope_t scope, unsigned int cookie, unsigned long ip)
+{
+	trace_memalloc_open(ip, (__force u8)scope, cookie | cookie >> MEMALLOC_SCOPE_COOKIE_IRQ);
+}
+
+/**
+ * memalloc_trace_opened - somebody is about to open scopes, and is traced
+ * @scope: the scopes that were asked for
+ * @cookie: with those that were not open before
+ *
+ * Context: Any context.
+ */
+void memalloc_trace_opened(memalloc_scope_t scope, unsigned int cookie)
+{
+	trace_opened(scope, cookie, _RET_IP_);
+}
+EXPORT_SYMBOL_GPL(memalloc_trace_opened);
+
+/**
+ * memalloc_trace_closed - somebody is about to close scopes, and is traced
+ * @scope: the scopes
+ *
+ * Context: Any context.
+ */
+void memalloc_trace_closed(memalloc_scope_t scope)
+{
+	trace_memalloc_close(_RET_IP_, (__force u8)scope);
+}
+EXPORT_SYMBOL_GPL(memalloc_trace_closed);
+#else
+static void trace_opened(memalloc_scope_t scope, unsigned int cookie, unsigned long ip) { }
+#endif
+
 /*
  * What handlers have opened, of hard interrupts and of NMIs. The byte of the task
  * below has these scopes too, as that is where all look first; it cannot tell
@@ -142,7 +187,9 @@ unsigned int __memalloc_scope_save_irq(memalloc_scope_t scope)
 
 	*irq_scope |= irq_opened;
 	__memalloc_scope_set(__memalloc_scope_get() | scope);
-	return opened | (__force unsigned int)irq_opened << MEMALLOC_SCOPE_COOKIE_IRQ;
+	opened |= (__force unsigned int)irq_opened << MEMALLOC_SCOPE_COOKIE_IRQ;
+	trace_opened(scope, opened, _RET_IP_);
+	return memalloc_debug_opened_by(scope, opened, _RET_IP_);
 }
 EXPORT_SYMBOL(__memalloc_scope_save_irq);
 
@@ -197,71 +244,35 @@ memalloc_scope_t memalloc_scope_from_gfp(gfp_t gfp)
 }
 EXPORT_SYMBOL_GPL(memalloc_scope_from_gfp);
 
-#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
-static unsigned long *memalloc_scope_site(memalloc_scope_t scope)
-{
-	int kind = __ffs((__force unsigned int)scope);
-
-	return &current->memalloc_scope_debug.opened_at[!!in_serving_softirq()][kind];
-}
-
-/**
- * memalloc_scope_opened - remember where scopes were opened
- * @scope: what has been opened, all of it at once
- * @ip: by whom
- *
- * Context: Any context. A hard interrupt keeps no records: they would be taken
- *          for those of the task.
- */
-void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip)
-{
-	unsigned int kinds = (__force unsigned int)scope;
-
-	if (preempt_count() & (HARDIRQ_MASK | NMI_MASK))
-		return;
-
-	for (; kinds; kinds &= kinds - 1)
-		*memalloc_scope_site((__force memalloc_scope_t)(kinds & -kinds)) = ip;
-}
-EXPORT_SYMBOL_GPL(memalloc_scope_opened);
-
-/**
- * memalloc_nowait_nofail - report a request that waits although it is inside nowait
- * @gfp: its mask
- *
- * The request cannot be let fail. So the code that opened the scope calls what it
- * should not have called, and only it can be mended.
- *
- * Context: Any context in which nowait takes effect.
- */
-void memalloc_nowait_nofail(gfp_t gfp)
-{
-	/* Not WARN_ONCE(): that may cost an exception each time, to say nothing. */
-	if (__ONCE_LITE_IF(true))
-		WARN(1, "request that must not fail (%pGg) in a nowait scope opened by %pS\n",
-		     &gfp, (void *)*memalloc_scope_site(MEMALLOC_SCOPE_NOWAIT));
-}
-EXPORT_SYMBOL_GPL(memalloc_nowait_nofail);
-
-static void *memalloc_nolock_site(void)
-{
-	/* Interrupt handlers leave no records, and have no business with the task's. */
-	if (preempt_count() & (HARDIRQ_MASK | NMI_MASK))
-		return NULL;
-	return (void *)*memalloc_scope_site(MEMALLOC_SCOPE_NOLOCK);
-}
-#else
-static void *memalloc_nolock_site(void)
-{
-	return NULL;
-}
-#endif /* CONFIG_DEBUG_MEMALLOC_SCOPE */
-
 /* Not a matter of debugging, as memalloc_nowait_nofail() is: it may end in an oops. */
 static void memalloc_nolock_nofail(gfp_t gfp)
 {
 	WARN(1, "request that must not fail (%pGg) in a nolock scope opened by %pS\n",
-	     &gfp, memalloc_nolock_site());
+	     &gfp, memalloc_opened_at(MEMALLOC_SCOPE_NOLOCK));
+}
+
+/* Reclaim runs in noreclaim: that one is not what the request was made in. */
+static memalloc_scope_t request_scope(void)
+{
+	return current_memalloc_scope() & ~MEMALLOC_SCOPE_NORECLAIM;
+}
+
+void __memalloc_slowpath_end(u64 start, gfp_t asked, gfp_t gfp, unsigned int order, bool failed)
+{
+	memalloc_scope_t scope = request_scope();
+
+	if (asked && asked != gfp)
+		trace_memalloc_slowpath((__force u8)scope, (unsigned long)memalloc_opened_at(scope),
+					asked, gfp, order, failed, local_clock() - start);
+}
+
+void __memalloc_reclaim_end(u64 start, gfp_t gfp, unsigned int order, unsigned long scanned,
+			    unsigned long reclaimed)
+{
+	memalloc_scope_t scope = request_scope();
+
+	trace_memalloc_reclaim((__force u8)scope, (unsigned long)memalloc_opened_at(scope), gfp,
+			       order, scanned, reclaimed, local_clock() - start);
 }
 
 static const struct {

@@ -112,7 +112,7 @@ static __always_inline __must_check memalloc_scope_t memalloc_ctx_adopt(memalloc
 {
 	memalloc_scope_t old = __memalloc_scope_get();
 
-	memalloc_scope_opened(ctx.scope, _THIS_IP_);
+	memalloc_replaced(ctx.scope, old);
 	__memalloc_scope_set((old & ~MEMALLOC_SCOPE_WORK) | ctx.scope);
 	return old;
 }
@@ -125,6 +125,7 @@ static __always_inline __must_check memalloc_scope_t memalloc_ctx_adopt(memalloc
  */
 static __always_inline void memalloc_ctx_restore(memalloc_scope_t old)
 {
+	memalloc_put_back(old);
 	__memalloc_scope_set(old);
 }
 

@@ -82,7 +82,7 @@ static __always_inline memalloc_scope_t memalloc_gfp_save(gfp_t gfp)
 	memalloc_scope_t old = __memalloc_scope_get();
 	memalloc_scope_t scope = memalloc_scope_from_gfp(gfp);
 
-	memalloc_scope_opened(~old & scope, _THIS_IP_);
+	memalloc_replaced(old | scope, old);
 	if (gfp & __GFP_NOFAIL)
 		__memalloc_scope_set((old | scope) & ~MEMALLOC_SCOPE_UNLESS_NOFAIL);
 	else
@@ -90,7 +90,13 @@ static __always_inline memalloc_scope_t memalloc_gfp_save(gfp_t gfp)
 	return old;
 }
 
-DEFINE_CLASS(memalloc_gfp, memalloc_scope_t, __memalloc_scope_set(_T),
+static __always_inline void memalloc_gfp_restore(memalloc_scope_t old)
+{
+	memalloc_put_back(old);
+	__memalloc_scope_set(old);
+}
+
+DEFINE_CLASS(memalloc_gfp, memalloc_scope_t, memalloc_gfp_restore(_T),
 	     memalloc_gfp_save(gfp), gfp_t gfp)
 DEFINE_CLASS_IS_UNCONDITIONAL(memalloc_gfp)
 

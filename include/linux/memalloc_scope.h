@@ -14,7 +14,7 @@
 
 #include <linux/compiler.h>
 #include <linux/gfp_types.h>
-#include <linux/instruction_pointer.h>
+#include <linux/memalloc_debug.h>
 #include <linux/memalloc_scope_types.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
@@ -45,14 +45,6 @@ void __memalloc_scope_restore_irq(unsigned int cookie);
 const char *memalloc_scope_names(memalloc_scope_t scope, char *buf, size_t size);
 memalloc_scope_t memalloc_scope_from_gfp(gfp_t gfp);
 void memalloc_scope_thread(memalloc_scope_t scope);
-
-#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
-void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip);
-void memalloc_nowait_nofail(gfp_t gfp);
-#else
-static __always_inline void memalloc_scope_opened(memalloc_scope_t scope, unsigned long ip) { }
-static inline void memalloc_nowait_nofail(gfp_t gfp) { }
-#endif
 
 /**
  * memalloc_scope_open - test whether current has any of some scopes open
@@ -276,14 +268,16 @@ static __always_inline __must_check unsigned int memalloc_scope_save(memalloc_sc
 {
 	/* READ_ONCE(): lets the compiler OR to memory, not to what is loaded here. */
 	memalloc_scope_t old = READ_ONCE(current->memalloc_scope);
+	unsigned int cookie;
 
 	if ((scope & MEMALLOC_SCOPE_ANY_IRQ) &&
 	    unlikely(preempt_count() & (HARDIRQ_MASK | NMI_MASK)))
 		return __memalloc_scope_save_irq(scope);
 
-	memalloc_scope_opened(~old & scope, _THIS_IP_);
+	/* Before the store: as the last call of a function, it would not see the function. */
+	cookie = memalloc_opened(scope, (__force unsigned int)(~old & scope));
 	__memalloc_scope_set(__memalloc_scope_get() | scope);
-	return (__force unsigned int)(~old & scope);
+	return cookie;
 }
 
 /* What a save in an interrupt handler has opened there is in the second byte. */
@@ -293,6 +287,15 @@ static __always_inline __must_check unsigned int memalloc_scope_save(memalloc_sc
 static __always_inline void __memalloc_scope_restore(unsigned int cookie)
 {
 	__memalloc_scope_set(__memalloc_scope_get() & (__force memalloc_scope_t)~cookie);
+}
+
+/* For all others. */
+static __always_inline void __memalloc_any_restore(unsigned int cookie)
+{
+	if (unlikely(cookie >> MEMALLOC_SCOPE_COOKIE_IRQ))
+		__memalloc_scope_restore_irq(cookie);
+	else
+		__memalloc_scope_restore(cookie);
 }
 
 /**
@@ -306,10 +309,7 @@ static __always_inline void __memalloc_scope_restore(unsigned int cookie)
  */
 static __always_inline void memalloc_scope_restore(unsigned int cookie)
 {
-	if (unlikely(cookie >> MEMALLOC_SCOPE_COOKIE_IRQ))
-		__memalloc_scope_restore_irq(cookie);
-	else
-		__memalloc_scope_restore(cookie);
+	__memalloc_any_restore(memalloc_closed(cookie, MEMALLOC_SCOPE_NONE));
 }
 
 /**
@@ -335,9 +335,9 @@ static __always_inline __must_check unsigned int memalloc_noio_save(void)
  *
  * Context: That of the memalloc_noio_save().
  */
-static inline void memalloc_noio_restore(unsigned int flags)
+static __always_inline void memalloc_noio_restore(unsigned int flags)
 {
-	__memalloc_scope_restore(flags);
+	__memalloc_scope_restore(memalloc_closed(flags, MEMALLOC_SCOPE_NOIO));
 }
 
 /**
@@ -363,9 +363,9 @@ static __always_inline __must_check unsigned int memalloc_nofs_save(void)
  *
  * Context: That of the memalloc_nofs_save().
  */
-static inline void memalloc_nofs_restore(unsigned int flags)
+static __always_inline void memalloc_nofs_restore(unsigned int flags)
 {
-	__memalloc_scope_restore(flags);
+	__memalloc_scope_restore(memalloc_closed(flags, MEMALLOC_SCOPE_NOFS));
 }
 
 /**
@@ -396,9 +396,9 @@ static __always_inline __must_check unsigned int memalloc_noreclaim_save(void)
  *
  * Context: That of the memalloc_noreclaim_save().
  */
-static inline void memalloc_noreclaim_restore(unsigned int flags)
+static __always_inline void memalloc_noreclaim_restore(unsigned int flags)
 {
-	__memalloc_scope_restore(flags);
+	__memalloc_scope_restore(memalloc_closed(flags, MEMALLOC_SCOPE_NORECLAIM));
 }
 
 /**
@@ -423,9 +423,9 @@ static __always_inline __must_check unsigned int memalloc_pin_save(void)
  *
  * Context: That of the memalloc_pin_save().
  */
-static inline void memalloc_pin_restore(unsigned int flags)
+static __always_inline void memalloc_pin_restore(unsigned int flags)
 {
-	__memalloc_scope_restore(flags);
+	__memalloc_scope_restore(memalloc_closed(flags, MEMALLOC_SCOPE_PIN));
 }
 
 /**
@@ -466,9 +466,9 @@ static __always_inline __must_check unsigned int memalloc_nowait_save(void)
  *
  * Context: That of the memalloc_nowait_save().
  */
-static inline void memalloc_nowait_restore(unsigned int flags)
+static __always_inline void memalloc_nowait_restore(unsigned int flags)
 {
-	__memalloc_scope_restore(flags);
+	__memalloc_scope_restore(memalloc_closed(flags, MEMALLOC_SCOPE_NOWAIT));
 }
 
 /**
@@ -495,9 +495,9 @@ static __always_inline __must_check unsigned int memalloc_nowarn_save(void)
  *
  * Context: That of the memalloc_nowarn_save().
  */
-static inline void memalloc_nowarn_restore(unsigned int flags)
+static __always_inline void memalloc_nowarn_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_any_restore(memalloc_closed(flags, MEMALLOC_SCOPE_NOWARN));
 }
 
 /**
@@ -546,9 +546,9 @@ static __always_inline __must_check unsigned int memalloc_nolock_save(void)
  *
  * Context: That of the memalloc_nolock_save().
  */
-static inline void memalloc_nolock_restore(unsigned int flags)
+static __always_inline void memalloc_nolock_restore(unsigned int flags)
 {
-	memalloc_scope_restore(flags);
+	__memalloc_any_restore(memalloc_closed(flags, MEMALLOC_SCOPE_NOLOCK));
 }
 
 /**
@@ -650,6 +650,7 @@ static __always_inline void memalloc_scope_give_back(memalloc_scope_t scope)
  */
 static inline void memalloc_scope_fork(struct task_struct *p)
 {
+	memalloc_debug_fork(p);
 	if (p->flags & PF_KTHREAD)
 		p->memalloc_scope = MEMALLOC_SCOPE_NONE;
 	else

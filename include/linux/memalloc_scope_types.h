@@ -72,14 +72,49 @@ typedef u8 __bitwise memalloc_scope_t;
 	(MEMALLOC_SCOPE_NOWARN | MEMALLOC_SCOPE_NOLOCK)
 
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
-#define MEMALLOC_SCOPE_KINDS		8
+/* Saves that are nested deeper than this are counted, not recorded. */
+#define MEMALLOC_RECORDS_MAX		16U
+/* The number of the record is in the upper half of a cookie; this stands for none. */
+#define MEMALLOC_COOKIE_ID		16
+#define MEMALLOC_ID_DEEP		0xffffU
 
-/*
- * Where the scopes that are open were opened, a place for each kind: one set for
- * the task, one for the softirq handlers that run on top of it.
- */
-struct memalloc_scope_debug {
-	unsigned long	opened_at[2][MEMALLOC_SCOPE_KINDS];
+struct memalloc_record {
+	unsigned long		ip;		/* of the save */
+	u16			id;
+	memalloc_scope_t	scope;		/* what it asked for */
+	memalloc_scope_t	opened;		/* what was not open before */
+	memalloc_scope_t	irq_opened;	/* the same, of an interrupt handler */
+	bool			replaces;	/* all that was open, which is in @opened */
+#ifdef CONFIG_PROVE_MEMALLOC_SCOPE
+	memalloc_scope_t	held;		/* lockdep knows of it by this save */
+	memalloc_scope_t	let_go;		/* and by this one, no more */
+#endif
+};
+
+struct memalloc_closed_record {
+	unsigned long		ip;
+	unsigned long		closed_by;
+	u16			id;
+	memalloc_scope_t	scope;
+};
+
+/* The saves of one context that have not been restored, and a few that have. */
+struct memalloc_records {
+	unsigned int			nr;		/* recorded */
+	unsigned int			deep;		/* and not */
+	u16				seq;
+	u16				nr_closed;
+	struct memalloc_record		at[MEMALLOC_RECORDS_MAX];
+	struct memalloc_closed_record	closed[4];
+};
+
+/* Those of a task: its own, and those of the softirqs that run on top of it. */
+struct memalloc_debug {
+	struct memalloc_records	records[2];
+	memalloc_scope_t	expected;	/* no leak if they are open */
+#ifdef CONFIG_PROVE_MEMALLOC_SCOPE
+	memalloc_scope_t	held;		/* what lockdep knows of */
+#endif
 };
 #endif
 

@@ -263,12 +263,12 @@ static void locks_contended(struct kunit *test)
 	init_completion(&w.begun);
 	init_completion(&w.done);
 
-	mutex_lock(&w.mutex);
-	task = kthread_run(wait_for_lock, &w, "memalloc_lock_kunit");
-	if (IS_ERR(task)) {
-		mutex_unlock(&w.mutex);
+	/* Before the lock is taken, which belongs to nofs and must not see GFP_KERNEL. */
+	task = kthread_create(wait_for_lock, &w, "memalloc_lock_kunit");
+	if (IS_ERR(task))
 		KUNIT_FAIL_AND_ABORT(test, "no kernel thread: %pe", task);
-	}
+	mutex_lock(&w.mutex);
+	wake_up_process(task);
 	wait_for_completion(&w.begun);
 	for (int i = 0; i < 1000 && !waiting; i++) {
 		fsleep(1000);

@@ -21,6 +21,15 @@ SELFTEST=tools/testing/selftests/memalloc_scope
 
 # CONFIG=name adds memalloc_scope_<name>.config to the default one.
 fragments=("${VMTEST_FRAGMENT:-$SRC/kernel/configs/memalloc_scope.config}")
+# What has the devices and file systems of the scenarios
+devices=
+case $CONFIG in
+scenarios) devices=1 ;;
+workload)
+	devices=1
+	fragments+=("$SRC/kernel/configs/memalloc_scope_scenarios.config")
+	;;
+esac
 [ "$CONFIG" = default ] || fragments+=("$SRC/kernel/configs/memalloc_scope_$CONFIG.config")
 for f in "${fragments[@]}"; do
 	[ -f "$f" ] || die "$f is missing: CONFIG=$CONFIG has no fragment in kernel/configs/ (make tree brings it)"
@@ -36,7 +45,7 @@ else
 	karch=x86_64
 	usercflags=
 	"$SELF/deps.sh" build run || exit 6
-	[ "$CONFIG" != scenarios ] || "$SELF/deps.sh" scenarios || exit 6
+	[ -z "$devices" ] || "$SELF/deps.sh" scenarios || exit 6
 	busybox=$("$SELF/busybox.sh" amd64) || exit 6
 fi
 
@@ -114,7 +123,7 @@ stage=$OUT/initramfs
 rm -rf "$stage"
 mkdir -p "$stage" "$kselftest"
 targets=memalloc_scope
-if [ "$CONFIG" = scenarios ]; then
+if [ "$devices" ]; then
 	# They want devices and file systems that the other kernels do not have.
 	targets="$targets memalloc_scope/scenarios"
 elif [ -f "$SRC/include/linux/memalloc_work.h" ]; then
@@ -138,14 +147,18 @@ if [ -d "$SRC/$SELFTEST" ]; then
 	done
 	# Small guests have to hold all of it in memory.
 	find "$stage/tests" -type f -name 'memalloc_scope_*' -exec strip {} +
-	[ "$CONFIG" != scenarios ] ||
+	[ -z "$devices" ] ||
 		find "$stage/tests/memalloc_scope" -maxdepth 1 -type f -name 'memalloc_scope_*' \
 			! -name memalloc_scope_entry -delete
 	# Programs that report, as opposed to files that they use.
 	sed -n 's/^memalloc_scope://p' "$stage/tests/kselftest-list.txt" >"$stage/tests/memalloc_scope/programs"
 fi
+if [ -f "$SRC/tools/mm/memalloc_top.c" ]; then
+	# shellcheck disable=SC2086 # words
+	run memalloc_top $KCC $usercflags -O2 -Wall -static -o "$stage/memalloc_top" "$SRC/tools/mm/memalloc_top.c"
+fi
 # The harness is tried out on other kernels.
-[ "$CONFIG" = scenarios ] ||
+[ "$devices" ] ||
 	run "control modules" make "${args[@]}" -j"$J" "M=$SELF/controls" "MO=$OUT/controls" modules
 
 # A program of the host, with what it is linked to
@@ -184,10 +197,12 @@ spec() {
 		echo "file /vmtest/modules/${f##*/} $f 644 0 0"
 	done
 	echo "file /vmtest/expected $SELF/expected.tests 644 0 0"
-	if [ "$CONFIG" = scenarios ]; then
+	if [ "$devices" ]; then
 		bundle mke2fs
+		bundle dmsetup
 		echo "file /etc/mke2fs.conf /etc/mke2fs.conf 644 0 0"
 	fi
+	[ ! -f "$stage/memalloc_top" ] || echo "file /sbin/memalloc_top $stage/memalloc_top 755 0 0"
 	[ -d "$stage/tests" ] || return 0
 	(cd "$stage" && find tests -mindepth 1 -type d | sort | sed 's,.*,dir /& 755 0 0,' &&
 		find tests -type f | sort | sed "s,.*,file /& $stage/& 755 0 0,")

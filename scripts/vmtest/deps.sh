@@ -16,6 +16,7 @@ run='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio python3
 bench='mke2fs:e2fsprogs pahole:dwarves'
 build32='/usr/lib32/libc.a:libc6-dev-i386 /usr/share/doc/gcc-multilib:gcc-multilib'
 scenarios='mke2fs:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs qemu-nbd:qemu-utils
+	mkfs.f2fs:f2fs-tools dmsetup:dmsetup
 	ganesha.nfsd:nfs-ganesha /usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so:nfs-ganesha-vfs'
 check='sparse:sparse shellcheck:shellcheck pahole:dwarves pyflakes3:pyflakes3
 	spin:spin gcc:gcc /usr/include/stdio.h:libc6-dev

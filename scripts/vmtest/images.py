@@ -16,11 +16,12 @@ TOOLS = {
                                 '-U', UUID.format(1)]),
     'xfs': (320, 'xfsprogs', ['mkfs.xfs', '-q', '-f', '-m', f'uuid={UUID.format(2)}']),
     'btrfs': (256, 'btrfs-progs', ['mkfs.btrfs', '-q', '-f', '-U', UUID.format(3)]),
+    'f2fs': (128, 'f2fs-tools', ['mkfs.f2fs', '-q', '-f', '-U', UUID.format(5)]),
 }
 # ext4, with an image of each of the others on it
 HOST_MB = 1024
 # Part of the name of what is kept: a change here makes new images.
-VERSION = 3
+VERSION = 4
 
 
 def run(package, command):

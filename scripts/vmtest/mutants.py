@@ -27,7 +27,7 @@ MUTANTS = os.path.join(BUILD, 'mutants')
 TREE = os.path.join(MUTANTS, 'linux')
 OUT = os.path.join(MUTANTS, 'out', suite.CONFIG)
 LISTS = [os.path.join(vm.HERE, f'mutants{what}.txt')
-         for what in ('', '.context', '.nolock', '.nowait', '.prctl',
+         for what in ('', '.context', '.debug', '.nolock', '.nowait', '.prctl',
                      '.scenarios')]
 # On the kernel of the scenarios each of these is a boot.
 SCENARIOS = suite.CONFIG == 'scenarios'

@@ -31,7 +31,7 @@ def nodes(memory, count=2):
 class Scenario:
     """What a guest needs, and what it is to run."""
 
-    def __init__(self, memory, jobs, append=(), qemu=(), disks=(), usb_disks=(), services=(),
+    def __init__(self, memory, jobs, append=(), qemu=(), disks=(), usb_disks=(), nvme_disks=(), services=(),
                  timeout=90, soak=None):
         self.memory = memory
         self.jobs = jobs
@@ -39,6 +39,7 @@ class Scenario:
         self.qemu = list(qemu)
         self.disks = disks                  # serial numbers of images
         self.usb_disks = usb_disks          # MiB of each
+        self.nvme_disks = nvme_disks        # the same
         self.services = services            # made for each boot
         self.timeout = timeout              # seconds with KVM
         self.soak = dict(soak or {})        # settings of the long form, or None
@@ -50,11 +51,13 @@ class Scenario:
             words += ['-drive', f'if=none,id={serial},file={path},format=raw,cache=unsafe,'
                                 'snapshot=on',
                       '-device', f'virtio-blk-pci,drive={serial},serial={serial}']
-        for nr, size in enumerate(self.usb_disks):
-            path = os.path.join(where, f'usb{nr}.img')
-            images.blank(path, size)
-            words += ['-drive', f'if=none,id=usb{nr},file={path},format=raw,cache=unsafe',
-                      '-device', f'usb-storage,bus=xhci.0,drive=usb{nr}']
+        for kind, sizes, device in (('usb', self.usb_disks, 'usb-storage,bus=xhci.0'),
+                                    ('nvme', self.nvme_disks, 'nvme,serial=tms-nvme')):
+            for nr, size in enumerate(sizes):
+                path = os.path.join(where, f'{kind}{nr}.img')
+                images.blank(path, size)
+                words += ['-drive', f'if=none,id={kind}{nr},file={path},format=raw,cache=unsafe',
+                          '-device', f'{device},drive={kind}{nr}']
         return words
 
     def boot(self, name, duration=0, only='', kernel=''):
@@ -110,10 +113,29 @@ SCENARIOS = {
     'contig': Scenario(192, ['contig'], ['cma=32M'], disks=['tms-ext4']),
     'receive': Scenario(96, ['receive']),
 }
+# What lockdep is to say nothing about, of a kernel of their own: "make test SUITE=workload"
+WORKLOADS = {
+    'ext4': {'disks': ['tms-ext4']}, 'xfs': {'disks': ['tms-xfs']},
+    'btrfs': {'disks': ['tms-btrfs']}, 'f2fs': {'disks': ['tms-f2fs']},
+    'loop': {'disks': ['tms-ext4']}, 'zloop': {'disks': ['tms-ext4']}, 'zram': {},
+    'dm': {'disks': ['tms-xfs'], 'append': ['brd.rd_size=16384']},
+    'md': {'append': ['brd.rd_size=16384']}, 'nvme': {'nvme_disks': [96]},
+    'usb': {'qemu': ['-device', 'qemu-xhci,id=xhci'], 'usb_disks': [96]},
+    'scsi': {'append': ['scsi_debug.add_host=0', 'scsi_debug.dev_size_mb=64']},
+    'null': {'append': ['null_blk.nr_devices=0']}, 'virtio': {'disks': ['tms-ext4']},
+    'pm': {'disks': ['tms-ext4']},
+}
+if vm.CONFIG == 'workload':
+    SCENARIOS = {name: Scenario(
+        320, ['workload'], timeout=150,
+        **dict(needs, append=[f'vmtest.workload={name}', *needs.get('append', ())]))
+        for name, needs in WORKLOADS.items()}
 
 
 def boot(name, duration):
     run = name if not duration else f'soak-{name}'
+    if vm.CONFIG == 'workload':
+        run = f'workload-{name}'
     start = time.monotonic()
     # What it said the last time is not what it says now.
     shutil.rmtree(os.path.join(vm.BUILD, 'run', run), ignore_errors=True)
@@ -155,7 +177,8 @@ def main():
     only = [s for s in (os.environ.get('ONLY') or '').split(',') if s] or list(SCENARIOS)
     start = time.monotonic()
     codes, passed, failed, skipped = {vm.PASSED}, 0, 0, 0
-    summary = os.path.join(vm.BUILD, 'run', 'scenarios-summary.json')
+    suite_name = vm.CONFIG if vm.CONFIG == 'workload' else 'scenarios'
+    summary = os.path.join(vm.BUILD, 'run', f'{suite_name}-summary.json')
     if os.path.exists(summary):
         os.unlink(summary)
     try:
@@ -177,7 +200,7 @@ def main():
         print(f'vmtest: {e}', file=sys.stderr)
         codes.add(vm.HARNESS)
         failed += 1
-    return suite.finish(summary, 'scenarios', start, codes, passed, failed, skipped)
+    return suite.finish(summary, suite_name, start, codes, passed, failed, skipped)
 
 
 if __name__ == '__main__':

@@ -22,8 +22,9 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 GIT = os.environ.get("SERIES_GIT", str(TOP / "build/linux/.git"))
 # Not the kernel's: no patch may bring a file there.
 OURS = re.compile(r"(patches|build|out|\.ci|scripts/vmtest)(/|$)|[^/]+$")
-# Lies next to the patches and is none.
+# Lie next to the patches and are none of them.
 COVER = "cover-letter.txt"
+FIXES = "fixes"
 # Whose the commits are if git knows no user.
 NOBODY = "Series", "series@localhost"
 # The same commits from the same files, whenever they are made.
@@ -351,6 +352,21 @@ def refresh(base, tip, dry=False):
     return []
 
 
+def unfit_fixes(base):
+    """patches/fixes/ is for the base as it is, each patch by itself."""
+    bad = []
+    with tempfile.TemporaryDirectory(dir=GIT) as scratch:
+        git("read-tree", base, index=f"{scratch}/index")
+        for path in sorted((TOP / "patches" / FIXES).glob("*")):
+            diff = read_patch(path)[1]
+            run = git("apply", "--cached", "--check", "-", data=diff, index=f"{scratch}/index",
+                      ok=range(256))
+            if run.returncode:
+                bad.append(f"patches/{FIXES}/{path.name} does not apply to the base:"
+                           f" {explain(diff, run.stderr.decode(errors='replace'))}")
+    return bad
+
+
 def verify(base):
     """Invariants that hold without applying anything; a line for each breach."""
     patches = read_series()[1]
@@ -359,7 +375,7 @@ def verify(base):
     listed = [p for p, _ in patches]
     bad += [f"{p} is listed twice" for p in sorted(set(listed)) if listed.count(p) > 1]
     for path in sorted((TOP / "patches").glob("*")):
-        if path.name not in listed and path.name not in ("series", COVER):
+        if path.name not in listed and path.name not in ("series", COVER, FIXES):
             bad.append(f"patches/{path.name} is not in patches/series")
     for patch, files in patches:
         diff = read_patch(TOP / "patches" / patch)[1]
@@ -374,6 +390,7 @@ def verify(base):
                 bad.append(f"{name} ({patch}) exists in the base")
             overlay_mode(TOP / name)
             seen[name] = patch
+    bad += unfit_fixes(base)
     run = subprocess.run(["git", "-C", TOP, "ls-files", "-z", "-co", "--exclude-standard"],
                          capture_output=True, check=False)
     if run.returncode:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """What "make test" runs: the tests in guests, then proof that the harness sees failures.
 
-SUITE chooses: kunit, selftest, controls, scenarios, or all of it (the default).
+SUITE chooses: kunit, selftest, prove, controls, scenarios, or all of it (the default).
+"make test SUITE=workload" is for scenarios.py, with a kernel of its own.
 """
 import json
 import os
@@ -24,8 +25,23 @@ BOOTS = {
     # A guest with ZONE_MOVABLE; apart, as its reclaim has less to choose from.
     'movable': (['movable'], ['--append', 'movablecore=32M']),
 }
-SUITES = {'all': ['all', 'movable'], 'kunit': ['kunit'],
-          'selftest': ['selftest', 'movable'], 'controls': [], 'scenarios': []}
+# Deadlocks that lockdep has to find, and what it must take for none: it reports once.
+PROVED = ('scope_first', 'request_first', 'nofs', 'nofs_request', 'two_locks', 'work', 'idle_work',
+          'thread', 'adopted')
+BOOTS['prove'] = (['prove'], ['--append', 'kunit.enable=0 vmtest.only=global.legal'])
+for proved in PROVED:
+    BOOTS[f'prove-{proved}'] = (['prove'], [
+        '--append', f'kunit.enable=0 vmtest.only=prove.{proved}.finds',
+        '--provokes', '^WARNING: possible circular locking dependency'])
+PROVE = [name for name in BOOTS if name.startswith('prove')]
+# The tool that shows what scopes cost reclaim, and who opened them
+BOOTS['top'] = (['top'], [])
+TOP = ['top']
+# The others do not know who opened a scope.
+if CONFIG not in ('default', 'debug', 'kcsan'):
+    PROVE = TOP = []
+SUITES = {'all': ['all', 'movable', *TOP, *PROVE], 'kunit': ['kunit'],
+          'selftest': ['selftest', 'movable', *TOP], 'prove': PROVE, 'controls': [], 'scenarios': []}
 
 # A guest that misbehaves, and the exit code that must come of it. What is to be
 # seen in the guest's records proves that it failed for the reason intended.

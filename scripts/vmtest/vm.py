@@ -44,7 +44,7 @@ CONFIG = os.environ.get('CONFIG') or 'default'
 SLOW = {'debug': 4, 'kcsan': 4, 'rt': 2}
 MEMORY = {'debug': '384M', 'kcsan': '320M'}
 # Kernels for machines with PCI
-PCS = ('scenarios',)
+PCS = ('scenarios', 'workload')
 # Without KVM a busy host can starve the emulated timers just when the kernel
 # compares them, half a second into its boot; it then goes on without
 # high-resolution timers, and would run other tests than those that were meant.
@@ -248,12 +248,14 @@ def load_patterns(path, with_reason):
     return found
 
 
-def find_splats(console, allowlist=None):
+def find_splats(console, allowlist=None, provokes=''):
     """Return the first lines of (forbidden, allowed) kernel complaints."""
     patterns = load_patterns(os.path.join(HERE, 'splats.txt'), False)
     lists = [allowlist] if allowlist else [os.path.join(HERE, 'splats.allow'),
                                            os.path.join(HERE, f'splats.{CONFIG}.allow')]
     allow = [p for name in lists for p in load_patterns(name, True)]
+    if provokes:
+        allow.append(re.compile(provokes))
     if not patterns:
         raise HarnessError('scripts/vmtest/splats.txt is missing or empty: restore it')
     bad, allowed = [], []
@@ -299,7 +301,7 @@ def leaves(test, path=()):
             yield '/'.join(name), sub
 
 
-def judge(console, results, jobs, end):
+def judge(console, results, jobs, end, provokes=''):
     """Return (verdict, JUnit XML) of one boot.
 
     end: exited, quiet, timeout, or a text that says how QEMU itself failed.
@@ -339,7 +341,7 @@ def judge(console, results, jobs, end):
     # The one that a guest was asked for after it had been silent is no reason.
     if panic and not (HANG in reasons and 'NMI: Not continuing' in panic.group()):
         reasons[PANIC] = panic.group().strip()
-    bad, allowed = find_splats(console)
+    bad, allowed = find_splats(console, provokes=provokes)
     if bad:
         reasons[SPLAT] = bad[0] + (f' (and {len(bad) - 1} more)' if len(bad) > 1 else '')
 
@@ -457,7 +459,8 @@ def boot_with(args, accel, why, outside):
         how = (f'was killed by signal {-process.returncode}' if process.returncode < 0
                else f'ended with status {process.returncode}')
         end = f'QEMU {how}: {said}'
-    verdict, xml = judge(read_text(console), read_text(results), args.jobs, end)
+    verdict, xml = judge(read_text(console), read_text(results), args.jobs, end,
+                         args.provokes)
     verdict.update(name=args.name, accel=accel, why=why, jobs=args.jobs,
                    restarts=restarts, seconds=round(time.monotonic() - start, 1))
     if outside.said:
@@ -495,6 +498,7 @@ def boot_parser():
                    help='seconds for the whole boot with KVM; four times as many without')
     p.add_argument('--quiet-timeout', type=float, default=20,
                    help='the same, for silence on both channels')
+    p.add_argument('--provokes', default='', help='a splat that is what this guest is for')
     p.add_argument('--append', action='append', default=[], help='more kernel command line')
     p.add_argument('--verbose', action='store_true', help='echo the console')
     return p

@@ -105,6 +105,85 @@ static int write_number(const char *path, long nr)
 	return write_file(path, text);
 }
 
+/* A scope that nobody closes */
+FIXTURE(forgotten) {
+	int fd;
+	int kmsg;
+};
+
+FIXTURE_VARIANT(forgotten) {
+	__u32 scopes;
+	const char *names;
+};
+
+FIXTURE_VARIANT_ADD(forgotten, noio) {
+	.scopes = TMS_NOIO,
+	.names = "noio",
+};
+
+FIXTURE_VARIANT_ADD(forgotten, noreclaim) {
+	.scopes = TMS_NORECLAIM,
+	.names = "noreclaim",
+};
+
+FIXTURE_VARIANT_ADD(forgotten, nowait) {
+	.scopes = TMS_NOWAIT,
+	.names = "nowait",
+};
+
+FIXTURE_SETUP(forgotten)
+{
+	if (read_number("/proc/sys/kernel/panic_on_warn") > 0)
+		SKIP(return, "the kernel would panic: kernel.panic_on_warn is set");
+	self->kmsg = open_kmsg();
+	if (self->kmsg < 0)
+		SKIP(return, "no /dev/kmsg");
+	self->fd = open_device(_metadata);
+}
+
+FIXTURE_TEARDOWN(forgotten)
+{
+	close(self->fd);
+	close(self->kmsg);
+}
+
+/*
+ * Reported on return to user space, and closed. What is no scope stays.
+ *
+ * Red if: __exit_to_user_mode_validate() does not ask, memalloc_check_none() takes
+ * being an I/O flusher for a leak, or __memalloc_left_open() closes nothing.
+ */
+TEST_F_TIMEOUT(forgotten, is_reported, 60)
+{
+	char line[LINE], status[LINE], want[80];
+	int err;
+
+	prctl(PR_SET_NAME, COMM);
+	if (!geteuid())
+		ASSERT_EQ(0, prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0));
+	EXPECT_FALSE(find_message(self->kmsg, "memalloc: ", "", line))
+		TH_LOG("nothing forgotten: %s", line);
+
+	err = ioctl(self->fd, TMS_IOC_FORGET, variant->scopes);
+	if (err && errno == EOPNOTSUPP)
+		SKIP(return, "needs CONFIG_CHECK_MEMALLOC_SCOPE");
+	ASSERT_EQ(0, err);
+	snprintf(want, sizeof(want), "memalloc: %s scope left open on return to user space",
+		 variant->names);
+	ASSERT_TRUE(find_message(self->kmsg, want, "", line))
+		TH_LOG("no report");
+	/* Without records, only who was it is known. */
+	if (strchr(line, ','))
+		EXPECT_NE(NULL, strstr(line, ", opened by tms_open+"))
+			TH_LOG("%s", line);
+	EXPECT_STREQ(geteuid() ? "none" : "io_flusher",
+		     status_of(getpid(), "MemallocScope", status));
+	EXPECT_FALSE(find_message(self->kmsg, "memalloc: ", "", line))
+		TH_LOG("reported again: %s", line);
+	if (!geteuid())
+		EXPECT_EQ(0, prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0));
+}
+
 /* A request that fails, in a task or on top of one */
 FIXTURE(failure) {
 	int fd;
@@ -324,7 +403,7 @@ FIXTURE_TEARDOWN(promise)
  * Red if: __current_gfp_context() in mm/memalloc_scope.c takes the wait from a
  * __GFP_NOFAIL request, or does not report it; mempool_alloc_from_pool() in
  * mm/mempool.c does not; memalloc_nowait_nofail() reports more than once, or names
- * another place than memalloc_scope_opened() was told.
+ * another place than that of the save.
  */
 TEST_F_TIMEOUT(promise, is_reported, 60)
 {

@@ -56,6 +56,15 @@ u32 tms_active(void);
 void tms_open(struct tms_cookies *c, u32 scopes);
 void tms_close(struct tms_cookies *c);
 
+/* Scopes that the kernel's own checks, if it has any, are to let pass. */
+static inline void tms_expect_leak(u32 scopes)
+{
+#ifdef _LINUX_MEMALLOC_DEBUG_H
+	memalloc_debug_unexpect(tms_raw(TMS_SCOPES));
+	memalloc_debug_expect(tms_raw(scopes));
+#endif
+}
+
 gfp_t tms_request_gfp(u32 request);
 u32 tms_gfp(gfp_t gfp, gfp_t asked);
 void tms_gfp_text(char *buf, gfp_t gfp);
@@ -119,6 +128,7 @@ int tms_nofail_run(struct tms_nofail *n);
 int tms_rewrite_run(struct tms_rewrite *r);
 long tms_sleep(unsigned long scopes);
 long tms_wake(void);
+long tms_forget(unsigned long scopes);
 
 gfp_t tms_expect_gfp(u32 scopes, gfp_t gfp);
 u32 tms_expect_active(u32 scopes);

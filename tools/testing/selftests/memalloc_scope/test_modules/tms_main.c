@@ -336,6 +336,7 @@ static long tms_leak_open(struct tms_cookies *c, unsigned long scopes)
 	tms_children = (struct tms_child){ };
 	tms_leaking = c;
 	WRITE_ONCE(tms_parent, current);
+	tms_expect_leak(scopes);
 	tms_open(c, scopes);
 	return 0;
 }
@@ -345,6 +346,7 @@ static long tms_leak_close(struct tms_cookies *c)
 	if (tms_parent != current || tms_leaking != c)
 		return -EINVAL;
 	tms_close(c);
+	tms_expect_leak(0);
 	WRITE_ONCE(tms_parent, NULL);
 	return 0;
 }
@@ -419,6 +421,8 @@ static long tms_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return tms_sleep(arg);
 	case TMS_IOC_WAKE:
 		return tms_wake();
+	case TMS_IOC_FORGET:
+		return tms_forget(arg);
 	}
 
 	if (_IOC_TYPE(cmd) != '~' || _IOC_SIZE(cmd) < sizeof(scopes) ||

@@ -278,3 +278,27 @@ long tms_wake(void)
 	wake_up_all(&tms_sleepers);
 	return 0;
 }
+
+#ifdef CONFIG_CHECK_MEMALLOC_SCOPE
+static noinline void tms_forgets(unsigned long scopes)
+{
+	struct tms_cookies c;
+
+	tms_open(&c, scopes);
+}
+
+/* The kernel reports it when the caller is back in user space. */
+long tms_forget(unsigned long scopes)
+{
+	if (scopes & ~TMS_SCOPES)
+		return -EINVAL;
+	memalloc_debug_forget();
+	tms_forgets(scopes);
+	return 0;
+}
+#else
+long tms_forget(unsigned long scopes)
+{
+	return -EOPNOTSUPP;
+}
+#endif

@@ -507,10 +507,16 @@ free:
 
 static int tms_stress_leak(struct tms_stress *r)
 {
-	if (r->op == TMS_STRESS_LEAK)
+	/* The upper half is the kernel's own, if it checks scopes. */
+	u32 cookies = (__force u8)tms_raw(TMS_SCOPES) | GENMASK(31, 16);
+
+	if (r->op == TMS_STRESS_LEAK) {
+		tms_expect_leak(r->scopes);
 		r->cookie = memalloc_scope_save(tms_raw(r->scopes));
-	else
-		memalloc_scope_restore(r->cookie & (__force u8)tms_raw(TMS_SCOPES));
+	} else {
+		memalloc_scope_restore(r->cookie & cookies);
+		tms_expect_leak(0);
+	}
 	return 0;
 }
 

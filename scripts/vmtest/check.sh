@@ -8,7 +8,7 @@
 vmtest=$TOP/scripts/vmtest
 linux=$BUILD/linux
 logs=$BUILD/check
-steps='series apply refresh checkpatch kerneldoc guide docs coccicheck scripts model compile'
+steps='series apply refresh checkpatch kerneldoc guide docs coccicheck cocci scripts model compile'
 
 # Overlay files and patches are in order: one owner each, none in the base.
 step_series()
@@ -73,6 +73,12 @@ step_docs()
 step_coccicheck()
 {
 	"$vmtest/coccicheck.py" "$linux" "$logs/coccicheck" "$CACHE/warnings" "$J"
+}
+
+# What the semantic patch for scopes finds, and what it makes of it.
+step_cocci()
+{
+	"$vmtest/cocci.py" "$logs/cocci"
 }
 
 # scripts_of <first line> <name>: this repository's files that are told by either.

@@ -336,7 +336,7 @@ static long tms_leak_open(struct tms_cookies *c, unsigned long scopes)
 	tms_children = (struct tms_child){ };
 	tms_leaking = c;
 	WRITE_ONCE(tms_parent, current);
-	tms_expect_leak(scopes);
+	tms_expect_leak(TMS_SCOPES);
 	tms_open(c, scopes);
 	return 0;
 }

@@ -511,7 +511,7 @@ static int tms_stress_leak(struct tms_stress *r)
 	u32 cookies = (__force u8)tms_raw(TMS_SCOPES) | GENMASK(31, 16);
 
 	if (r->op == TMS_STRESS_LEAK) {
-		tms_expect_leak(r->scopes);
+		tms_expect_leak(TMS_SCOPES);
 		r->cookie = memalloc_scope_save(tms_raw(r->scopes));
 	} else {
 		memalloc_scope_restore(r->cookie & cookies);

@@ -37,9 +37,11 @@ PROVE = [name for name in BOOTS if name.startswith('prove')]
 # The tool that shows what scopes cost reclaim, and who opened them
 BOOTS['top'] = (['top'], [])
 TOP = ['top']
-# The others do not know who opened a scope.
-if CONFIG not in ('default', 'debug', 'kcsan'):
-    PROVE = TOP = []
+# The others do not know who opened a scope, or of deadlocks.
+if CONFIG not in ('default', 'debug', 'kcsan', 'prove'):
+    TOP = []
+if CONFIG != 'prove':
+    PROVE = []
 SUITES = {'all': ['all', 'movable', *TOP, *PROVE], 'kunit': ['kunit'],
           'selftest': ['selftest', 'movable', *TOP], 'prove': PROVE, 'controls': [], 'scenarios': []}
 

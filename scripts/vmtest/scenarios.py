@@ -31,8 +31,8 @@ def nodes(memory, count=2):
 class Scenario:
     """What a guest needs, and what it is to run."""
 
-    def __init__(self, memory, jobs, append=(), qemu=(), disks=(), usb_disks=(), nvme_disks=(), services=(),
-                 timeout=90, soak=None):
+    def __init__(self, memory, jobs, append=(), qemu=(), disks=(), usb_disks=(), nvme_disks=(),
+                 services=(), timeout=90, soak=None):
         self.memory = memory
         self.jobs = jobs
         self.append = list(append)
@@ -125,7 +125,9 @@ WORKLOADS = {
     'null': {'append': ['null_blk.nr_devices=0']}, 'virtio': {'disks': ['tms-ext4']},
     'pm': {'disks': ['tms-ext4']},
 }
+SUITE = 'scenarios'
 if vm.CONFIG == 'workload':
+    SUITE = 'workload'
     SCENARIOS = {name: Scenario(
         320, ['workload'], timeout=150,
         **dict(needs, append=[f'vmtest.workload={name}', *needs.get('append', ())]))
@@ -134,8 +136,8 @@ if vm.CONFIG == 'workload':
 
 def boot(name, duration):
     run = name if not duration else f'soak-{name}'
-    if vm.CONFIG == 'workload':
-        run = f'workload-{name}'
+    if SUITE != 'scenarios':
+        run = f'{SUITE}-{name}'
     start = time.monotonic()
     # What it said the last time is not what it says now.
     shutil.rmtree(os.path.join(vm.BUILD, 'run', run), ignore_errors=True)
@@ -177,8 +179,7 @@ def main():
     only = [s for s in (os.environ.get('ONLY') or '').split(',') if s] or list(SCENARIOS)
     start = time.monotonic()
     codes, passed, failed, skipped = {vm.PASSED}, 0, 0, 0
-    suite_name = vm.CONFIG if vm.CONFIG == 'workload' else 'scenarios'
-    summary = os.path.join(vm.BUILD, 'run', f'{suite_name}-summary.json')
+    summary = os.path.join(vm.BUILD, 'run', f'{SUITE}-summary.json')
     if os.path.exists(summary):
         os.unlink(summary)
     try:
@@ -200,7 +201,7 @@ def main():
         print(f'vmtest: {e}', file=sys.stderr)
         codes.add(vm.HARNESS)
         failed += 1
-    return suite.finish(summary, suite_name, start, codes, passed, failed, skipped)
+    return suite.finish(summary, SUITE, start, codes, passed, failed, skipped)
 
 
 if __name__ == '__main__':

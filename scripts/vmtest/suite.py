@@ -228,6 +228,10 @@ def main():
     if suite not in SUITES:
         print(f"vmtest: SUITE={suite}: use one of {', '.join(SUITES)}", file=sys.stderr)
         return vm.HARNESS
+    if suite == 'prove' and not PROVE:
+        print(f'vmtest: SUITE=prove: lockdep of CONFIG={CONFIG} is not told of scopes: add CONFIG=prove',
+              file=sys.stderr)
+        return vm.HARNESS
     passed = failed = skipped = 0
     codes = {vm.PASSED}
     start = time.monotonic()

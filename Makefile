@@ -3,7 +3,7 @@
 
 V := scripts/vmtest
 # Of make bench; empty for none
-VARIANTS ?= bitfield
+VARIANTS ?= bitfield,check
 export J CONFIG SUITE KSRC ACCEL STEP WIP ONLY MATRIX DURATION BISECT VARIANTS \
 	PUBLISH GOALS
 

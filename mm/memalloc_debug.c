@@ -23,6 +23,7 @@
 #include <linux/export.h>
 #include <linux/hash.h>
 #include <linux/instruction_pointer.h>
+#include <linux/kallsyms.h>
 #include <linux/memalloc_scope.h>
 #include <linux/minmax.h>
 #include <linux/once_lite.h>
@@ -32,6 +33,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/sprintf.h>
+#include <linux/stdarg.h>
 #include <linux/string.h>
 
 #include "memalloc_scope.h"
@@ -45,7 +47,16 @@
 static unsigned long reported[REPORTED_MAX];
 static atomic_t nr_reported;
 
-static bool first_report(unsigned long ip, unsigned int what)
+enum misuse {
+	LEFT_OPEN,
+	NOT_OPENED,
+	STRAY,
+	OUT_OF_ORDER,
+	OTHER_KIND,
+	NOT_ADOPTED,
+};
+
+static bool first_report(unsigned long ip, enum misuse what)
 {
 	/* Sites are apart by the size of a call, so this one is not another's. */
 	unsigned long key = ip + what;
@@ -66,8 +77,14 @@ void memalloc_debug_forget(void)
 }
 EXPORT_SYMBOL_GPL(memalloc_debug_forget);
 
-static void memalloc_report(const char *text)
+static __printf(1, 2) void memalloc_report(const char *fmt, ...)
 {
+	char text[REPORT_MAX];
+	va_list args;
+
+	va_start(args, fmt);
+	vscnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
 	trace_memalloc_misuse(text);
 	WARN(1, pr_fmt("%s\n"), text);
 }
@@ -89,48 +106,37 @@ static void report_left_open(memalloc_scope_t scope, unsigned long ip, enum mema
 		[MEMALLOC_AT_SOFTIRQ_END]	= "by softirq",
 		[MEMALLOC_AT_HARDIRQ_END]	= "by a hard interrupt",
 	};
-	char names[MEMALLOC_SCOPE_NAMES_MAX], text[REPORT_MAX];
-	size_t len;
+	char names[MEMALLOC_SCOPE_NAMES_MAX], left_by[KSYM_NAME_LEN] = "";
 
 	/* Who did it, as far as is known; else, where it was found. */
-	if (!first_report(ip ?: (unsigned long)func ?: (unsigned long)&places[place], 0))
+	if (!first_report(ip ?: (unsigned long)func ?: (unsigned long)&places[place], LEFT_OPEN))
 		return;
 
-	len = scnprintf(text, sizeof(text), "%s scope left open %s", spell(scope, names),
-			places[place]);
 	if (func)
-		len += scnprintf(text + len, sizeof(text) - len, " %ps", func);
+		scnprintf(left_by, sizeof(left_by), " %ps", func);
 	if (ip)
-		scnprintf(text + len, sizeof(text) - len, ", opened by %pS", (void *)ip);
-	memalloc_report(text);
+		memalloc_report("%s scope left open %s%s, opened by %pS", spell(scope, names),
+				places[place], left_by, (void *)ip);
+	else
+		memalloc_report("%s scope left open %s%s", spell(scope, names), places[place],
+				left_by);
 }
 
 /* The bytes alone: for what no record explains. */
 static void check_byte(memalloc_scope_t want, enum memalloc_place place, const void *func)
 {
 	memalloc_scope_t got = __memalloc_scope_get();
-	char names[MEMALLOC_SCOPE_NAMES_MAX], text[REPORT_MAX];
+	char names[MEMALLOC_SCOPE_NAMES_MAX];
 
 	if (got & ~want)
 		report_left_open(got & ~want, 0, place, func);
-	if ((want & ~got) && first_report((unsigned long)func, 1)) {
-		scnprintf(text, sizeof(text), "%s scope closed by %ps, which did not open it",
-			  spell(want & ~got, names), func);
-		memalloc_report(text);
-	}
+	if ((want & ~got) && first_report((unsigned long)func, NOT_OPENED))
+		memalloc_report("%s scope closed by %ps, which did not open it",
+				spell(want & ~got, names), func);
 	__memalloc_scope_set(want);
 }
 
 #ifndef CONFIG_DEBUG_MEMALLOC_SCOPE
-/* Tests that take scopes to user space, and which cannot be told apart without records */
-static atomic_t nr_spared;
-
-void memalloc_debug_spare(bool on)
-{
-	atomic_add(on ? 1 : -1, &nr_spared);
-}
-EXPORT_SYMBOL_GPL(memalloc_debug_spare);
-
 /**
  * __memalloc_left_open - report what was left open, and close it
  * @mark: what should be open
@@ -141,10 +147,9 @@ EXPORT_SYMBOL_GPL(memalloc_debug_spare);
  *
  * Context: That of the scopes.
  */
-void __memalloc_left_open(memalloc_mark_t mark, enum memalloc_place place, const void *func)
+void __memalloc_left_open(struct memalloc_mark mark, enum memalloc_place place, const void *func)
 {
-	if (place != MEMALLOC_AT_USER || !atomic_read(&nr_spared))
-		check_byte(mark.scope, place, func);
+	check_byte(mark.scope, place, func);
 }
 #else
 static DEFINE_PER_CPU(struct memalloc_records, irq_records[2]);
@@ -191,11 +196,11 @@ static struct memalloc_record *push(memalloc_scope_t scope, unsigned int cookie,
 	return r;
 }
 
-static void drop(struct memalloc_records *records, unsigned int nr)
+static void drop(struct memalloc_records *records, struct memalloc_record *r)
 {
-	struct memalloc_record *r = &records->at[nr];
+	const struct memalloc_record *end = records->at + records->nr;
 
-	memmove(r, r + 1, (records->nr - nr - 1) * sizeof(*r));
+	memmove(r, r + 1, (end - r - 1) * sizeof(*r));
 	barrier();
 	records->nr--;
 }
@@ -260,67 +265,67 @@ unsigned int memalloc_debug_opened(memalloc_scope_t scope, unsigned int cookie)
 }
 EXPORT_SYMBOL_GPL(memalloc_debug_opened);
 
-static const struct memalloc_record *find(const struct memalloc_records *records, unsigned int id)
+static struct memalloc_record *find(struct memalloc_records *records, unsigned int id)
 {
 	for (unsigned int i = READ_ONCE(records->nr); i--; ) {
-		/* data_race(): if it is another task's, which goes on meanwhile */
+		/* data_race(): another task's may change meanwhile. */
 		if (data_race(records->at[i].id) == id)
 			return &records->at[i];
 	}
 	return NULL;
 }
 
+static const struct memalloc_record *find_in_task(struct task_struct *p, unsigned int id)
+{
+	struct memalloc_records *records = p->memalloc_debug.records;
+
+	return find(&records[0], id) ?: find(&records[1], id);
+}
+
 /* A cookie whose record is not where it should be. This may take long, and be fooled. */
 static void report_stray(unsigned int id, unsigned int cookie, unsigned long ip)
 {
 	unsigned int kinds = cookie | cookie >> MEMALLOC_SCOPE_COOKIE_IRQ;
-	struct memalloc_debug *mine = &current->memalloc_debug;
-	char names[MEMALLOC_SCOPE_NAMES_MAX], text[REPORT_MAX];
 	const struct memalloc_records *here = current_records();
+	char names[MEMALLOC_SCOPE_NAMES_MAX];
 	const struct memalloc_record *r;
 	struct task_struct *g, *p;
 
-	if (!first_report(ip, 2))
+	if (!first_report(ip, STRAY))
 		return;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(here->closed); i++) {
 		if (here->closed[i].id != id)
 			continue;
-		scnprintf(text, sizeof(text),
-			  "%s scope opened by %pS is closed by %pS, but has been closed by %pS",
-			  spell(here->closed[i].scope, names), (void *)here->closed[i].ip,
-			  (void *)ip, (void *)here->closed[i].closed_by);
-		memalloc_report(text);
+		memalloc_report("%s scope opened by %pS is closed by %pS, but has been closed by %pS",
+				spell(here->closed[i].scope, names), (void *)here->closed[i].ip,
+				(void *)ip, (void *)here->closed[i].closed_by);
 		return;
 	}
 
-	r = find(&mine->records[0], id) ?: find(&mine->records[1], id);
+	r = find_in_task(current, id);
 	if (r) {
-		scnprintf(text, sizeof(text), "%s scope opened in %s by %pS is closed in %s by %pS",
-			  spell(r->scope, names),
-			  r >= mine->records[1].at ? "a softirq" : "task context",
-			  (void *)r->ip, current_records_name(), (void *)ip);
-		memalloc_report(text);
+		bool softirq = r >= current->memalloc_debug.records[1].at;
+
+		memalloc_report("%s scope opened in %s by %pS is closed in %s by %pS",
+				spell(r->scope, names), softirq ? "a softirq" : "task context",
+				(void *)r->ip, current_records_name(), (void *)ip);
 		return;
 	}
 
 	scoped_guard(rcu) for_each_process_thread(g, p) {
-		r = find(&p->memalloc_debug.records[0], id) ?:
-		    find(&p->memalloc_debug.records[1], id);
-		if (!r || p == current)
+		r = find_in_task(p, id);
+		if (!r)
 			continue;
-		/* data_race(): for the text, any value will do */
-		scnprintf(text, sizeof(text),
-			  "%s scope opened by %pS in task %s/%d is closed by %pS in another task",
-			  spell(data_race(r->scope), names), (void *)data_race(r->ip), p->comm,
-			  task_pid_nr(p), (void *)ip);
-		memalloc_report(text);
+		/* data_race(): for the text, any value will do. */
+		memalloc_report("%s scope opened by %pS in task %s/%d is closed by %pS in another task",
+				spell(data_race(r->scope), names), (void *)data_race(r->ip),
+				p->comm, task_pid_nr(p), (void *)ip);
 		return;
 	}
 
-	scnprintf(text, sizeof(text), "%s scope closed by %pS, and nobody knows who opened it",
-		  spell((__force memalloc_scope_t)kinds, names), (void *)ip);
-	memalloc_report(text);
+	memalloc_report("%s scope closed by %pS, and nobody knows who opened it",
+			spell((__force memalloc_scope_t)kinds, names), (void *)ip);
 }
 
 /* Closed before @inner, which stays, and has only been open as long as @r is. */
@@ -333,28 +338,23 @@ static void report_order(const struct memalloc_record *r, const struct memalloc_
 			 unsigned long ip)
 {
 	char outer_names[MEMALLOC_SCOPE_NAMES_MAX], inner_names[MEMALLOC_SCOPE_NAMES_MAX];
-	char text[REPORT_MAX];
 
-	if (!first_report(ip, 3))
+	if (!first_report(ip, OUT_OF_ORDER))
 		return;
-	scnprintf(text, sizeof(text),
-		  "%s scope opened by %pS is closed by %pS before the %s scope that %pS has opened inside of it",
-		  spell(r->scope, outer_names), (void *)r->ip, (void *)ip,
-		  inner->replaces ? "adopted" : spell(inner->scope, inner_names),
-		  (void *)inner->ip);
-	memalloc_report(text);
+	memalloc_report("%s scope opened by %pS is closed by %pS before the %s scope that %pS has opened inside of it",
+			spell(r->scope, outer_names), (void *)r->ip, (void *)ip,
+			inner->replaces ? "adopted" : spell(inner->scope, inner_names),
+			(void *)inner->ip);
 }
 
 static void report_kind(const struct memalloc_record *r, memalloc_scope_t kind, unsigned long ip)
 {
 	char names[MEMALLOC_SCOPE_NAMES_MAX], kind_names[MEMALLOC_SCOPE_NAMES_MAX];
-	char text[REPORT_MAX];
 
-	if (!first_report(ip, 4))
+	if (!first_report(ip, OTHER_KIND))
 		return;
-	scnprintf(text, sizeof(text), "%s scope opened by %pS is closed as %s by %pS",
-		  spell(r->scope, names), (void *)r->ip, spell(kind, kind_names), (void *)ip);
-	memalloc_report(text);
+	memalloc_report("%s scope opened by %pS is closed as %s by %pS", spell(r->scope, names),
+			(void *)r->ip, spell(kind, kind_names), (void *)ip);
 }
 
 static void remember(struct memalloc_records *records, const struct memalloc_record *r,
@@ -365,6 +365,15 @@ static void remember(struct memalloc_records *records, const struct memalloc_rec
 	records->closed[nr] = (struct memalloc_closed_record){
 		.ip = r->ip, .closed_by = ip, .id = r->id, .scope = r->scope,
 	};
+}
+
+/* Close all but the first @nr, without a word. */
+static void drop_from(struct memalloc_records *records, unsigned int nr, unsigned long ip)
+{
+	while (records->nr > nr) {
+		prove_closed(&records->at[records->nr - 1], ip);
+		records->nr--;
+	}
 }
 
 /**
@@ -382,7 +391,6 @@ unsigned int memalloc_debug_closed(unsigned int cookie, memalloc_scope_t kind)
 {
 	struct memalloc_records *records = current_records();
 	unsigned int id = cookie >> MEMALLOC_COOKIE_ID;
-	unsigned int nr = records->nr;
 	struct memalloc_record *r;
 
 	cookie &= BIT(MEMALLOC_COOKIE_ID) - 1;
@@ -394,25 +402,24 @@ unsigned int memalloc_debug_closed(unsigned int cookie, memalloc_scope_t kind)
 		return cookie;
 	}
 
-	while (nr && records->at[nr - 1].id != id)
-		nr--;
-	if (unlikely(!nr)) {
+	r = find(records, id);
+	if (unlikely(!r)) {
 		report_stray(id, cookie, _RET_IP_);
 		return cookie;
 	}
 
-	r = &records->at[--nr];
 	if (unlikely(kind && r->scope != kind))
 		report_kind(r, kind, _RET_IP_);
-	for (unsigned int i = nr + 1; unlikely(i < records->nr); i++) {
-		if (relies_on(&records->at[i], r)) {
-			report_order(r, &records->at[i], _RET_IP_);
+	for (const struct memalloc_record *inner = r + 1; inner < records->at + records->nr;
+	     inner++) {
+		if (relies_on(inner, r)) {
+			report_order(r, inner, _RET_IP_);
 			break;
 		}
 	}
 	remember(records, r, _RET_IP_);
 	prove_closed(r, _RET_IP_);
-	drop(records, nr);
+	drop(records, r);
 	return cookie;
 }
 EXPORT_SYMBOL_GPL(memalloc_debug_closed);
@@ -444,7 +451,7 @@ EXPORT_SYMBOL_GPL(memalloc_debug_replaced);
 void memalloc_debug_put_back(memalloc_scope_t old)
 {
 	struct memalloc_records *records = current_records();
-	char names[MEMALLOC_SCOPE_NAMES_MAX], text[REPORT_MAX];
+	char names[MEMALLOC_SCOPE_NAMES_MAX];
 	struct memalloc_record *r;
 	unsigned int nr;
 
@@ -459,24 +466,15 @@ void memalloc_debug_put_back(memalloc_scope_t old)
 			break;
 	}
 	if (unlikely(!nr)) {
-		if (first_report(_RET_IP_, 5)) {
-			scnprintf(text, sizeof(text),
-				  "context put back by %pS, and nobody knows who adopted it",
-				  (void *)_RET_IP_);
-			memalloc_report(text);
-		}
+		if (first_report(_RET_IP_, NOT_ADOPTED))
+			memalloc_report("context put back by %pS, and nobody knows who adopted it",
+					(void *)_RET_IP_);
 		return;
 	}
-	if (unlikely(nr < records->nr) && first_report(r[1].ip, 0)) {
-		scnprintf(text, sizeof(text),
-			  "%s scope opened by %pS is still open where the context is put back that %pS has adopted",
-			  spell(r[1].scope, names), (void *)r[1].ip, (void *)r->ip);
-		memalloc_report(text);
-	}
-	while (records->nr >= nr) {
-		prove_closed(&records->at[records->nr - 1], _RET_IP_);
-		records->nr--;
-	}
+	if (unlikely(nr < records->nr) && first_report(r[1].ip, LEFT_OPEN))
+		memalloc_report("%s scope opened by %pS is still open where the context is put back that %pS has adopted",
+				spell(r[1].scope, names), (void *)r[1].ip, (void *)r->ip);
+	drop_from(records, nr - 1, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(memalloc_debug_put_back);
 
@@ -504,7 +502,7 @@ EXPORT_SYMBOL_GPL(memalloc_depth);
  *
  * Context: That of the scopes.
  */
-void __memalloc_left_open(memalloc_mark_t mark, enum memalloc_place place, const void *func)
+void __memalloc_left_open(struct memalloc_mark mark, enum memalloc_place place, const void *func)
 {
 	struct memalloc_records *records = current_records();
 	memalloc_scope_t opened = MEMALLOC_SCOPE_NONE;
@@ -515,10 +513,7 @@ void __memalloc_left_open(memalloc_mark_t mark, enum memalloc_place place, const
 		report_left_open(r->scope, r->ip, place, func);
 		opened |= r->scope;
 	}
-	while (records->nr > mark.depth) {
-		prove_closed(&records->at[records->nr - 1], _RET_IP_);
-		records->nr--;
-	}
+	drop_from(records, mark.depth, _RET_IP_);
 	records->deep = mark.depth - records->nr;
 	/* What is explained by a record has been reported. */
 	__memalloc_scope_set(__memalloc_scope_get() & ~(opened & ~mark.scope));
@@ -552,17 +547,6 @@ void memalloc_debug_hardirq_end(void)
 	}
 	records->nr = 0;
 	records->deep = 0;
-}
-
-/**
- * memalloc_debug_fork - a new task has opened nothing yet
- * @p: the new task, a copy of its parent
- *
- * Context: copy_process().
- */
-void memalloc_debug_fork(struct task_struct *p)
-{
-	memset(&p->memalloc_debug, 0, sizeof(p->memalloc_debug));
 }
 
 /**
@@ -605,3 +589,26 @@ void memalloc_nowait_nofail(gfp_t gfp)
 }
 EXPORT_SYMBOL_GPL(memalloc_nowait_nofail);
 #endif /* CONFIG_DEBUG_MEMALLOC_SCOPE */
+
+/**
+ * __memalloc_not_none - report what is open where nothing may be, and close it
+ * @place: where we are
+ *
+ * Callers use memalloc_check_none().
+ *
+ * Context: That of the scopes.
+ */
+void __memalloc_not_none(enum memalloc_place place)
+{
+	struct memalloc_mark none = {
+		.scope = __memalloc_scope_get() &
+			 (MEMALLOC_SCOPE_IO_FLUSHER | current->memalloc_expected),
+	};
+
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+	/* A test's scopes have records. */
+	if (current->memalloc_expected)
+		none.depth = memalloc_depth();
+#endif
+	memalloc_check_mark(none, place, NULL);
+}

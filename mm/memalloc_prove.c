@@ -61,7 +61,7 @@ memalloc_scope_t memalloc_prove_hold(memalloc_scope_t scope, unsigned long ip)
 	scope &= MEMALLOC_SCOPE_PROVED & ~debug->held;
 	/* What a test takes to user space is a lock held there, as lockdep sees it. */
 	if (!(current->flags & PF_KTHREAD))
-		scope &= ~debug->expected;
+		scope &= ~current->memalloc_expected;
 	if (scope & MEMALLOC_SCOPE_NOFS)
 		lock_acquire_shared_recursive(&memalloc_nofs_map, 0, 1, NULL, ip);
 	if (scope & MEMALLOC_SCOPE_NOIO)

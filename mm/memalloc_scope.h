@@ -43,9 +43,6 @@ static inline void memalloc_reclaim_end(u64 start, gfp_t gfp, unsigned int order
 		__memalloc_reclaim_end(start, gfp, order, scanned, reclaimed);
 }
 
-/* With CONFIG_CHECK_MEMALLOC_SCOPE alone: for tests that leave scopes open on purpose */
-void memalloc_debug_spare(bool on);
-
 /*
  * That part of the fold which takes __GFP_FS, __GFP_IO and __GFP_MOVABLE away, whatever
  * else there is in the mask: for those that fold.

@@ -34,19 +34,34 @@ enum memalloc_place {
  * What is open at one moment, to compare with: see memalloc_mark(). Empty if nobody
  * compares.
  */
-typedef struct {
+struct memalloc_mark {
 #ifdef CONFIG_CHECK_MEMALLOC_SCOPE
 	memalloc_scope_t	scope;
 #endif
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
 	unsigned int		depth;
 #endif
-} memalloc_mark_t;
+};
 
 #ifdef CONFIG_CHECK_MEMALLOC_SCOPE
-void __memalloc_left_open(memalloc_mark_t mark, enum memalloc_place place, const void *func);
+void __memalloc_left_open(struct memalloc_mark mark, enum memalloc_place place, const void *func);
+void __memalloc_not_none(enum memalloc_place place);
 /* For tests, which have the same reported again. */
 void memalloc_debug_forget(void);
+
+/* Scopes that are meant to be open: as long as a thread lives, or by a test. */
+static inline void memalloc_debug_expect(memalloc_scope_t scope)
+{
+	current->memalloc_expected |= scope;
+}
+
+static inline void memalloc_debug_unexpect(memalloc_scope_t scope)
+{
+	current->memalloc_expected &= ~scope;
+}
+#else
+static inline void memalloc_debug_expect(memalloc_scope_t scope) { }
+static inline void memalloc_debug_unexpect(memalloc_scope_t scope) { }
 #endif
 
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
@@ -59,19 +74,7 @@ void memalloc_debug_put_back(memalloc_scope_t old);
 void memalloc_nowait_nofail(gfp_t gfp);
 void *memalloc_opened_at(memalloc_scope_t scope);
 unsigned int memalloc_depth(void);
-void memalloc_debug_fork(struct task_struct *p);
 void memalloc_debug_hardirq_end(void);
-
-/* Scopes that are meant to be open: as long as a thread lives, or by a test. */
-static inline void memalloc_debug_expect(memalloc_scope_t scope)
-{
-	current->memalloc_debug.expected |= scope;
-}
-
-static inline void memalloc_debug_unexpect(memalloc_scope_t scope)
-{
-	current->memalloc_debug.expected &= ~scope;
-}
 #else
 static __always_inline unsigned int
 memalloc_debug_opened_by(memalloc_scope_t scope, unsigned int cookie, unsigned long ip)
@@ -96,10 +99,7 @@ memalloc_debug_replaced(memalloc_scope_t scope, memalloc_scope_t old) { }
 static __always_inline void memalloc_debug_put_back(memalloc_scope_t old) { }
 static inline void memalloc_nowait_nofail(gfp_t gfp) { }
 static inline void *memalloc_opened_at(memalloc_scope_t scope) { return NULL; }
-static inline void memalloc_debug_fork(struct task_struct *p) { }
 static inline void memalloc_debug_hardirq_end(void) { }
-static inline void memalloc_debug_expect(memalloc_scope_t scope) { }
-static inline void memalloc_debug_unexpect(memalloc_scope_t scope) { }
 #endif
 
 #ifdef CONFIG_TRACE_MEMALLOC_SCOPE
@@ -113,6 +113,29 @@ static inline void memalloc_trace_opened(memalloc_scope_t scope, unsigned int co
 static inline void memalloc_trace_closed(memalloc_scope_t scope) { }
 #define memalloc_trace_enabled(event)	false
 #endif
+
+/**
+ * memalloc_debug_fork - a new task has opened nothing yet
+ * @p: the new task, a copy of its parent
+ *
+ * Context: copy_process().
+ */
+static inline void memalloc_debug_fork(struct task_struct *p)
+{
+#ifdef CONFIG_CHECK_MEMALLOC_SCOPE
+	p->memalloc_expected = MEMALLOC_SCOPE_NONE;
+#endif
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+	p->memalloc_debug = (struct memalloc_debug){ };
+#endif
+}
+
+/* What is open here, be it in the middle of a save. */
+static __always_inline memalloc_scope_t __memalloc_open(void)
+{
+	/* data_race(): an interrupt may write it, but only what it then puts back. */
+	return data_race(current->memalloc_scope);
+}
 
 /**
  * memalloc_opened - a save is about to open scopes
@@ -168,9 +191,8 @@ static __always_inline void memalloc_replaced(memalloc_scope_t scope, memalloc_s
  */
 static __always_inline void memalloc_put_back(memalloc_scope_t old)
 {
-	/* data_race(): an interrupt may write it, but only what it then puts back. */
 	if (memalloc_trace_enabled(memalloc_close))
-		memalloc_trace_closed(data_race(current->memalloc_scope) & ~old);
+		memalloc_trace_closed(__memalloc_open() & ~old);
 	memalloc_debug_put_back(old);
 }
 
@@ -198,11 +220,11 @@ static inline void memalloc_scope_untrack(void) { }
  * Context: Any context.
  * Return: what memalloc_check_mark() compares with.
  */
-static __always_inline memalloc_mark_t memalloc_mark(void)
+static __always_inline struct memalloc_mark memalloc_mark(void)
 {
-	return (memalloc_mark_t){
+	return (struct memalloc_mark){
 #ifdef CONFIG_CHECK_MEMALLOC_SCOPE
-		.scope = data_race(current->memalloc_scope),
+		.scope = __memalloc_open(),
 #endif
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
 		.depth = memalloc_depth(),
@@ -220,11 +242,11 @@ static __always_inline memalloc_mark_t memalloc_mark(void)
  *
  * Context: That of memalloc_mark().
  */
-static __always_inline void memalloc_check_mark(memalloc_mark_t mark, enum memalloc_place place,
+static __always_inline void memalloc_check_mark(struct memalloc_mark mark, enum memalloc_place place,
 						const void *func)
 {
 #ifdef CONFIG_CHECK_MEMALLOC_SCOPE
-	bool left = data_race(current->memalloc_scope) != mark.scope;
+	bool left = __memalloc_open() != mark.scope;
 
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
 	left |= memalloc_depth() != mark.depth;
@@ -246,17 +268,13 @@ static __always_inline void memalloc_check_mark(memalloc_mark_t mark, enum memal
 static __always_inline void memalloc_check_none(enum memalloc_place place)
 {
 #ifdef CONFIG_CHECK_MEMALLOC_SCOPE
-	memalloc_mark_t none = {
-		.scope = data_race(current->memalloc_scope) & MEMALLOC_SCOPE_IO_FLUSHER,
-	};
+	bool open = __memalloc_open() & ~MEMALLOC_SCOPE_IO_FLUSHER;
 
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
-	none.scope |= data_race(current->memalloc_scope) & current->memalloc_debug.expected;
-	/* Tests leave records, too. */
-	if (current->memalloc_debug.expected)
-		none.depth = memalloc_depth();
+	open |= memalloc_depth();
 #endif
-	memalloc_check_mark(none, place, NULL);
+	if (unlikely(open))
+		__memalloc_not_none(place);
 #endif
 }
 
@@ -281,7 +299,7 @@ static __always_inline void memalloc_debug_none(enum memalloc_place place)
 static __always_inline void memalloc_debug_softirq_end(const void *action)
 {
 	if (IS_ENABLED(CONFIG_DEBUG_MEMALLOC_SCOPE))
-		memalloc_check_mark((memalloc_mark_t){ }, MEMALLOC_AT_SOFTIRQ_END, action);
+		memalloc_check_mark((struct memalloc_mark){ }, MEMALLOC_AT_SOFTIRQ_END, action);
 }
 
 #endif /* _LINUX_MEMALLOC_DEBUG_H */

@@ -111,7 +111,6 @@ struct memalloc_records {
 /* Those of a task: its own, and those of the softirqs that run on top of it. */
 struct memalloc_debug {
 	struct memalloc_records	records[2];
-	memalloc_scope_t	expected;	/* no leak if they are open */
 #ifdef CONFIG_PROVE_MEMALLOC_SCOPE
 	memalloc_scope_t	held;		/* what lockdep knows of */
 #endif

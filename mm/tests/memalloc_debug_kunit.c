@@ -170,33 +170,33 @@ static void run_in_kthread_worker(struct elsewhere *e)
 	kunit_end_suppress_warning(e->test, e->quiet);
 }
 
-/* Red if: process_one_work() does not ask, or no record is kept. */
-static void left_open_by_work(struct kunit *test)
+static void left_open_by(struct kunit *test, void (*run_in)(struct elsewhere *e),
+			 const char *report)
 {
 	struct elsewhere e = { .test = test, .run = leaves_noio };
 
-	run_in_work(&e);
-	expect_report(test,
-		      "noio scope left open by work item work_of_test" OPENED_BY("opens_noio"));
+	run_in(&e);
+	expect_report(test, report);
 
-	/* The next item of the same worker has nothing open. */
+	/* Whatever runs there next has nothing open. */
 	e.run = behaves;
-	run_in_work(&e);
+	run_in(&e);
 	KUNIT_EXPECT_TRUE(test, e.scope == (MEMALLOC_SCOPE_NOIO | MEMALLOC_SCOPE_NOLOCK));
 	expect_silence(test);
+}
+
+/* Red if: process_one_work() does not ask, or no record is kept. */
+static void left_open_by_work(struct kunit *test)
+{
+	left_open_by(test, run_in_work,
+		     "noio scope left open by work item work_of_test" OPENED_BY("opens_noio"));
 }
 
 /* Red if: kthread_worker_fn() does not ask. */
 static void left_open_by_kthread_work(struct kunit *test)
 {
-	struct elsewhere e = { .test = test, .run = leaves_noio };
-
-	run_in_kthread_worker(&e);
-	expect_report(test,
-		      "noio scope left open by work item kwork_of_test" OPENED_BY("opens_noio"));
-	e.run = behaves;
-	run_in_kthread_worker(&e);
-	expect_silence(test);
+	left_open_by(test, run_in_kthread_worker,
+		     "noio scope left open by work item kwork_of_test" OPENED_BY("opens_noio"));
 }
 
 #ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
@@ -308,14 +308,8 @@ static void left_open_nested(struct kunit *test)
 /* Red if: do_exit() does not ask. */
 static void left_open_by_thread(struct kunit *test)
 {
-	struct elsewhere e = { .test = test, .run = leaves_noio };
-
-	run_in_thread(&e);
-	expect_report(test,
-		      "noio scope left open by a thread that exits, opened by opens_noio+0x");
-	e.run = behaves;
-	run_in_thread(&e);
-	expect_silence(test);
+	left_open_by(test, run_in_thread,
+		     "noio scope left open by a thread that exits, opened by opens_noio+0x");
 }
 
 static int thread_for_life(void *data)

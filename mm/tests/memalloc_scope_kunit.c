@@ -357,7 +357,7 @@ static void borrow(struct kunit *test)
 			inside = current->memalloc_scope;
 			for (int i = 0; i < NR_KINDS; i++) {
 				if (leak & BIT(i))
-					__memalloc_scope_set(__memalloc_scope_get() | kinds[i].scope);
+					current->memalloc_scope |= kinds[i].scope;
 			}
 			memalloc_scope_give_back(before);
 

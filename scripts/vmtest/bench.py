@@ -5,7 +5,8 @@
 Builds the base and build/linux with the same configuration, has an emulator count
 what the programs in bench/ do on each, and prints tables, and which goals are met. The
 machine is emulated down to its clock, so each count has to be the same when it is
-taken again. Patches in bench/ make variants of the series, to compare it with.
+taken again. A patch in bench/variants/ makes a variant of the series, to compare it with,
+and so does a fragment of configuration.
 
 VARIANTS=name,name chooses among these, or leaves them out. PUBLISH=1 puts the results
 where they are committed. GOALS=1 makes a goal that is not met an error.
@@ -28,6 +29,7 @@ import vm
 BENCH = os.path.join(vm.BUILD, 'bench')
 HERE = os.path.join(vm.HERE, 'bench')
 PATCHED = os.path.join(vm.BUILD, 'linux')
+ALL = sorted({os.path.splitext(f)[0] for f in os.listdir(os.path.join(HERE, 'variants'))})
 RUNS = 2
 # As the guest leaves the machine through isa-debug-exit: (0 << 1) | 1
 LEFT = 1
@@ -47,11 +49,16 @@ MEMBERS = {'flags': re.compile(r'^\tunsigned int\s+flags;\s+/\*\s*(\d+)\s', re.M
                                re.M)}
 
 
+def of_variant(name, ext):
+    return os.path.join(HERE, 'variants', f'{name}.{ext}')
+
+
 def variants():
-    names = [n for n in os.environ.get('VARIANTS', 'bitfield').split(',') if n]
+    names = [n for n in os.environ.get('VARIANTS', ','.join(ALL)).split(',') if n]
     for name in names:
-        if not re.fullmatch(r'\w+', name) or not os.path.exists(os.path.join(HERE, f'{name}.patch')):
-            raise vm.HarnessError(f'VARIANTS={name}: there is no scripts/vmtest/bench/{name}.patch')
+        if name not in ALL:
+            raise vm.HarnessError(f'VARIANTS={name}: there is no scripts/vmtest/bench/variants/'
+                                  f'{name}.patch or .config: use {" or ".join(ALL)}')
     return names
 
 
@@ -63,11 +70,11 @@ def with_patch(name):
     mutants.git(PATCHED, 'read-tree', tip, env=env)
     try:
         # Without fuzz: each line of context has to be there.
-        mutants.git(PATCHED, 'apply', '--cached', os.path.join(HERE, f'{name}.patch'), env=env)
+        mutants.git(PATCHED, 'apply', '--cached', of_variant(name, 'patch'), env=env)
         tree = mutants.git(PATCHED, 'write-tree', env=env)
     except vm.HarnessError as e:
         why = re.search(r'error: (.*)', str(e))
-        raise vm.HarnessError(f'scripts/vmtest/bench/{name}.patch does not apply to the series '
+        raise vm.HarnessError(f'scripts/vmtest/bench/variants/{name}.patch does not apply to the series '
                               f'({why[1] if why else e}): correct it, or leave it out by VARIANTS='
                               ) from None
     finally:
@@ -78,17 +85,21 @@ def with_patch(name):
 def prepare(names):
     """Bring all trees up to date; {kernel: tree}"""
     subprocess.run([os.path.join(vm.HERE, 'tree.sh')], check=True)
-    trees = {which: PATCHED if which == 'patched' else os.path.join(BENCH, f'linux-{which}')
-             for which in ('base', 'patched', *names)}
     commits = {'base': mutants.git(PATCHED, 'rev-parse', 'base^{commit}'),
-               **{name: with_patch(name) for name in names}}
+               **{name: with_patch(name) for name in names
+                  if os.path.exists(of_variant(name, 'patch'))}}
+    trees = {which: os.path.join(BENCH, f'linux-{which}') if which in commits else PATCHED
+             for which in ('base', 'patched', *names)}
     for which, commit in commits.items():
         mutants.checkout(PATCHED, trees[which], commit)
     return trees
 
 
-def build(tree, *args):
-    subprocess.run([os.path.join(HERE, 'build.sh'), tree, *args], check=True)
+def build(which, tree, *args):
+    env = {**os.environ, 'VMTEST_FRAGMENT': of_variant(which, 'config')}
+    if not os.path.exists(env['VMTEST_FRAGMENT']):
+        del env['VMTEST_FRAGMENT']
+    subprocess.run([os.path.join(HERE, 'build.sh'), tree, *args], check=True, env=env)
 
 
 def in_parallel(fn, items):
@@ -201,7 +212,7 @@ def layouts(trees):
     """{configuration: {kernel: layout of task_struct}}"""
     todo = [(which, config, os.path.join(BENCH, f'{which}.{config}'))
             for config in LAYOUTS for which in trees]
-    in_parallel(build, [(trees[which], out, config) for which, config, out in todo])
+    in_parallel(build, [(which, trees[which], out, config) for which, config, out in todo])
     found = {config: {} for config in LAYOUTS}
     for which, config, out in todo:
         found[config][which] = layout(which, out)
@@ -229,7 +240,7 @@ def main():
     names = variants()
     publish = bool(os.environ.get('PUBLISH'))
     for what, stray in (('WIP', os.environ.get('WIP')), ('KSRC', os.environ.get('KSRC')),
-                        ('VARIANTS', 'bitfield' not in names)):
+                        ('VARIANTS', sorted(names) != ALL)):
         if publish and stray:
             raise vm.HarnessError(f'PUBLISH=1 is for the series as it is, and for all there is to '
                                   f'count: take {what}= away')
@@ -244,7 +255,7 @@ def main():
         try:
             trees = prepare(names)
             for which, tree in trees.items():
-                build(tree, os.path.join(BENCH, which))
+                build(which, tree, os.path.join(BENCH, which))
             task_struct = layouts(trees)
         except subprocess.CalledProcessError as e:
             raise vm.HarnessError(f'{os.path.basename(e.cmd[0])} failed, see above') from e

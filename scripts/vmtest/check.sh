@@ -8,7 +8,7 @@
 vmtest=$TOP/scripts/vmtest
 linux=$BUILD/linux
 logs=$BUILD/check
-steps='series apply refresh checkpatch kerneldoc guide docs coccicheck cocci scripts model compile'
+steps='series apply refresh checkpatch kerneldoc guide docs coccicheck cocci scripts model off compile'
 
 # Overlay files and patches are in order: one owner each, none in the base.
 step_series()
@@ -115,6 +115,13 @@ step_scripts()
 step_model()
 {
 	"$vmtest/model/check.sh"
+}
+
+# Without the checks of CONFIG_CHECK_MEMALLOC_SCOPE and so on, nothing is left of them.
+step_off()
+{
+	"$vmtest/deps.sh" build bench || return
+	"$vmtest/off.py" "$linux"
 }
 
 step_compile()

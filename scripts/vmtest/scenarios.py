@@ -7,6 +7,7 @@ ONLY=name,name runs some of them. DURATION=seconds is how long each goes on unde
 load in "make soak"; the quick forms do the least that shows what they are to show.
 """
 import os
+import re
 import shutil
 import signal
 import sys
@@ -32,7 +33,7 @@ class Scenario:
     """What a guest needs, and what it is to run."""
 
     def __init__(self, memory, jobs, append=(), qemu=(), disks=(), usb_disks=(), nvme_disks=(),
-                 services=(), timeout=90, soak=None):
+                 services=(), timeout=90, soak=None, known=''):
         self.memory = memory
         self.jobs = jobs
         self.append = list(append)
@@ -43,6 +44,7 @@ class Scenario:
         self.services = services            # made for each boot
         self.timeout = timeout              # seconds with KVM
         self.soak = dict(soak or {})        # settings of the long form, or None
+        self.known = known                  # the lock that lockdep reports, if it has to
 
     def drives(self, where):
         words = []
@@ -78,6 +80,9 @@ class Scenario:
         args.mem = f'{memory}M'
         # They work in silence for long.
         args.quiet_timeout = args.timeout
+        if self.known:
+            args.provokes = '^WARNING: possible circular locking dependency'
+            args.append.append('vmtest.known')
         started = []
         try:
             with tempfile.TemporaryDirectory(prefix='vmtest-disks-') as where:
@@ -85,12 +90,23 @@ class Scenario:
                 args.services = started
                 for make in self.services:
                     started.append(make())
-                return vm.boot(args)
+                return self.judge(vm.boot(args))
         except OSError as e:
             raise vm.HarnessError(f'{name}: {e}') from e
         finally:
             for service in started:
                 service.close()
+
+
+    def judge(self, verdict):
+        """With a known report, it has to be that one."""
+        console = vm.read_text(os.path.join(vm.BUILD, 'run', verdict['name'], 'console.log'))
+        if (self.known and verdict['exit'] == vm.PASSED and not re.search(
+                rf'is trying to acquire lock:\n.*\((?:{self.known})\)\{{', console)):
+            verdict.update({'exit': vm.FAILED, 'verdict': vm.NAMES[vm.FAILED],
+                            'reason': f'lockdep did not report {self.known}: if that is mended, '
+                                      'take known= away'})
+        return verdict
 
 
 def card():
@@ -118,19 +134,21 @@ WORKLOADS = {
     'ext4': {'disks': ['tms-ext4']}, 'xfs': {'disks': ['tms-xfs']},
     'btrfs': {'disks': ['tms-btrfs']}, 'f2fs': {'disks': ['tms-f2fs']},
     'loop': {'disks': ['tms-ext4']}, 'zloop': {'disks': ['tms-ext4']}, 'zram': {},
-    'dm': {'disks': ['tms-xfs'], 'append': ['brd.rd_size=16384']},
-    'md': {'append': ['brd.rd_size=16384']}, 'nvme': {'nvme_disks': [96]},
+    'dm': {'disks': ['tms-xfs']}, 'nvme': {'nvme_disks': [96]},
+    # Documentation/dev-tools/memalloc-scope.rst says why.
+    'md': {'known': '&disk->open_mutex'}, 'queues': {'known': '&q->debugfs_mutex'},
     'usb': {'qemu': ['-device', 'qemu-xhci,id=xhci'], 'usb_disks': [96]},
-    'scsi': {'append': ['scsi_debug.add_host=0', 'scsi_debug.dev_size_mb=64']},
-    'null': {'append': ['null_blk.nr_devices=0']}, 'virtio': {'disks': ['tms-ext4']},
-    'pm': {'disks': ['tms-ext4']},
+    'scsi': {}, 'null': {}, 'virtio': {'disks': ['tms-ext4']}, 'pm': {'disks': ['tms-ext4']},
 }
+# Drivers that would have disks before anybody asks for one
+NO_DISKS = ['scsi_debug.add_host=0', 'scsi_debug.dev_size_mb=96', 'null_blk.nr_devices=0',
+            'brd.rd_size=65536']
 SUITE = 'scenarios'
 if vm.CONFIG == 'workload':
     SUITE = 'workload'
     SCENARIOS = {name: Scenario(
         320, ['workload'], timeout=150,
-        **dict(needs, append=[f'vmtest.workload={name}', *needs.get('append', ())]))
+        append=[f'vmtest.workload={name}', *NO_DISKS], **needs)
         for name, needs in WORKLOADS.items()}
 
 

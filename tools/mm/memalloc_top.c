@@ -23,6 +23,9 @@
 #include <unistd.h>
 
 #define NAME_MAX_LEN	96
+#define EVENT		"memalloc/memalloc_reclaim"
+
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 static const char *const scope_names[] = {
 	"nofs", "noio", "pin", "noreclaim", "io_flusher", "nowait", "nowarn", "nolock",
@@ -32,11 +35,12 @@ static const char *const scope_names[] = {
 static const char *const allocator[] = {
 	"__alloc", "alloc_", "__perform_reclaim", "try_to_free", "do_try_to_free", "__memalloc",
 	"memalloc_", "___slab", "__slab", "new_slab", "allocate_slab", "refill_", "__kmalloc",
-	"kmalloc", "__kmem", "kmem_cache", "__kvmalloc", "kvmalloc", "__vmalloc", "vmalloc", "vm_area",
-	"__folio_alloc", "folio_alloc", "get_free_pages", "__get_free", "get_zeroed", "try_charge",
-	"charge_memcg", "__mem_cgroup", "mem_cgroup", "__memcg", "obj_cgroup", "trace_event", "event_",
-	"__traceiter", "hist_", "krealloc", "__do_krealloc", "vma_alloc", "mempool_alloc", "mempool_",
-	"filemap_alloc", "_noprof", "pcpu_", "stack_trace", "__reclaim", "reclaim_",
+	"kmalloc", "__kmem", "kmem_cache", "__kvmalloc", "kvmalloc", "__vmalloc", "vmalloc",
+	"vm_area", "__folio_alloc", "folio_alloc", "get_free_pages", "__get_free", "get_zeroed",
+	"try_charge", "charge_memcg", "__mem_cgroup", "mem_cgroup", "__memcg", "obj_cgroup",
+	"trace_event", "event_", "__traceiter", "hist_", "krealloc", "__do_krealloc", "vma_alloc",
+	"mempool_alloc", "mempool_", "filemap_alloc", "_noprof", "pcpu_", "stack_trace",
+	"__reclaim", "reclaim_",
 };
 
 enum key { BY_SCOPE, BY_OPENER, BY_CALLER };
@@ -90,11 +94,11 @@ static void remove_triggers(void)
 
 static bool is_allocator(const char *name)
 {
-	for (size_t i = 0; i < sizeof(allocator) / sizeof(allocator[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(allocator); i++) {
 		if (!strncmp(name, allocator[i], strlen(allocator[i])))
 			return true;
 	}
-	return strstr(name, "_noprof") != NULL;
+	return strstr(name, "_noprof");
 }
 
 /* "name: value", in decimal, anywhere in a line */
@@ -161,11 +165,14 @@ static int read_hist(enum key by, struct row **rows, size_t *nr)
 			row = (struct row){ .scope = strtoul(at + 8, NULL, 10) };
 			inside = true;
 			at = strstr(line, "opener: [");
-			if (at && (at = strchr(at, ']')))
+			if (at)
+				at = strchr(at, ']');
+			if (at)
 				set_who(&row, at + 1);
 		} else if (inside && by == BY_CALLER && !row.who[0] && !strstr(line, "}")) {
 			at = line + strspn(line, " \t");
-			if (!strncmp(at, "common_stacktrace:", 18) || !strncmp(at, "stacktrace:", 11))
+			if (!strncmp(at, "common_stacktrace:", 18) ||
+			    !strncmp(at, "stacktrace:", 11))
 				at = strchr(at, ':') + 1;
 			at += strspn(at, " \t\n");
 			if (*at && !is_allocator(at))
@@ -201,7 +208,7 @@ static void print_scope(unsigned int scope)
 {
 	char text[64] = "";
 
-	for (size_t i = 0; i < sizeof(scope_names) / sizeof(scope_names[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(scope_names); i++) {
 		if (!(scope & 1U << i))
 			continue;
 		if (text[0])
@@ -278,10 +285,11 @@ int main(int argc, char *argv[])
 
 	if (access("/sys/kernel/tracing/events", F_OK))
 		tracing = "/sys/kernel/debug/tracing";
-	snprintf(trigger_path, sizeof(trigger_path), "%s/events/memalloc/memalloc_reclaim/trigger", tracing);
-	snprintf(hist_path, sizeof(hist_path), "%s/events/memalloc/memalloc_reclaim/hist", tracing);
+	snprintf(trigger_path, sizeof(trigger_path), "%s/events/" EVENT "/trigger", tracing);
+	snprintf(hist_path, sizeof(hist_path), "%s/events/" EVENT "/hist", tracing);
 	for (int i = 0; i < 2; i++)
-		snprintf(trigger[i], sizeof(trigger[i]), "hist:keys=%s:vals=%s", keys[by].keys, sums[i]);
+		snprintf(trigger[i], sizeof(trigger[i]), "hist:keys=%s:vals=%s", keys[by].keys,
+			 sums[i]);
 
 	err = put(trigger_path, trigger[0]);
 	if (!err) {
@@ -289,17 +297,17 @@ int main(int argc, char *argv[])
 		err = put(trigger_path, trigger[1]);
 	}
 	if (err) {
-		fprintf(stderr, "memalloc_top: %s: %s: this needs root, tracefs, a kernel with"
-			" memalloc:memalloc_reclaim and CONFIG_HIST_TRIGGERS, and no other memalloc_top\n",
-			trigger_path, strerror(-err));
+		fprintf(stderr, "memalloc_top: %s: %s\n", trigger_path, strerror(-err));
+		fprintf(stderr, "memalloc_top: needs root, tracefs, CONFIG_HIST_TRIGGERS, no other memalloc_top\n");
 		return 1;
 	}
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 
 	for (unsigned long i = 0; !stop && (!times || i < times); i++) {
-		struct timespec t = { (time_t)interval, (long)((interval - (time_t)interval) * 1e9) };
+		struct timespec t = { .tv_sec = interval };
 
+		t.tv_nsec = (interval - t.tv_sec) * 1e9;
 		nanosleep(&t, NULL);
 		err = read_hist(by, &rows, &nr);
 		if (err) {

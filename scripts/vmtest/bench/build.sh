@@ -6,6 +6,8 @@
 #
 # build.sh <tree> <out> <config>: only an object that knows task_struct and its
 # debugging information, for one of the configurations that people use.
+#
+# VMTEST_FRAGMENT=file adds a configuration fragment.
 
 set -o pipefail
 # shellcheck source=../lib.sh
@@ -24,6 +26,8 @@ distro|rt) base=x86_64_defconfig fragments=("$SELF/layout.config" "$SELF/layout.
 i386) karch=i386 base=i386_defconfig fragments=("$SELF/layout.config") ;;
 *) die "bench/build.sh: no configuration $3: use defconfig, distro, rt or i386" ;;
 esac
+# What a variant of the series has on top
+fragments+=(${VMTEST_FRAGMENT:+"$VMTEST_FRAGMENT"})
 
 "$TOP/scripts/vmtest/deps.sh" build run bench || exit 6
 mkdir -p "$OUT/module" || die "cannot create $OUT: make it writable"

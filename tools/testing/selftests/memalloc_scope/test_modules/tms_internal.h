@@ -60,22 +60,11 @@ void tms_close(struct tms_cookies *c);
  * Scopes that the kernel's own checks, if it has any, are to let pass. Call it with
  * none once they are closed.
  */
-#if defined(CONFIG_CHECK_MEMALLOC_SCOPE) && !defined(CONFIG_DEBUG_MEMALLOC_SCOPE)
-void memalloc_debug_spare(bool on);
-
 static inline void tms_expect_leak(u32 scopes)
 {
-	memalloc_debug_spare(scopes);
-}
-#else
-static inline void tms_expect_leak(u32 scopes)
-{
-#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
 	memalloc_debug_unexpect(tms_raw(TMS_SCOPES));
 	memalloc_debug_expect(tms_raw(scopes));
-#endif
 }
-#endif
 
 gfp_t tms_request_gfp(u32 request);
 u32 tms_gfp(gfp_t gfp, gfp_t asked);

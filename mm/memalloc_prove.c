@@ -23,6 +23,7 @@
  * In interrupts, nothing is waited for. noreclaim is for those who are waited for
  * in any case; it takes part as it keeps requests from reclaim.
  */
+#include <linux/bitops.h>
 #include <linux/export.h>
 #include <linux/init.h>
 #include <linux/instruction_pointer.h>
@@ -112,6 +113,21 @@ void memalloc_scope_untrack(void)
 	records->at[records->nr - 1].held = MEMALLOC_SCOPE_NONE;
 }
 EXPORT_SYMBOL_GPL(memalloc_scope_untrack);
+
+/**
+ * memalloc_prove_held_for_life - how many locks lockdep sees where a kernel thread has none
+ *
+ * A thread that freezes holds its scopes for life, and nobody waits for those.
+ *
+ * Context: Task context.
+ * Return: the number.
+ */
+int memalloc_prove_held_for_life(void)
+{
+	if (!(current->flags & PF_KTHREAD))
+		return 0;
+	return hweight8((__force u8)(current->memalloc_debug.held & current->memalloc_expected));
+}
 
 /**
  * __io_reclaim_acquire - a request is about to reclaim, with __GFP_IO alone

@@ -202,6 +202,7 @@ void memalloc_prove_release(memalloc_scope_t scope, unsigned long ip);
 void __io_reclaim_acquire(unsigned long ip);
 void __io_reclaim_release(unsigned long ip);
 void memalloc_scope_untrack(void);
+int memalloc_prove_held_for_life(void);
 #else
 static inline memalloc_scope_t memalloc_prove_hold(memalloc_scope_t scope, unsigned long ip)
 {
@@ -212,6 +213,7 @@ static inline void memalloc_prove_release(memalloc_scope_t scope, unsigned long 
 static inline void __io_reclaim_acquire(unsigned long ip) { }
 static inline void __io_reclaim_release(unsigned long ip) { }
 static inline void memalloc_scope_untrack(void) { }
+static inline int memalloc_prove_held_for_life(void) { return 0; }
 #endif
 
 /**

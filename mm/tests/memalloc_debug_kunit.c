@@ -316,6 +316,8 @@ static int thread_for_life(void *data)
 {
 	memalloc_noio_thread();
 	memalloc_noio_restore(memalloc_noio_save());
+	set_freezable();
+	try_to_freeze();
 	complete(data);
 	return 0;
 }

@@ -16,7 +16,7 @@ test: ## build, boot, run all tests; SUITE=name runs one suite
 	@$(V)/test.sh
 soak: ## the scenarios for long; ONLY=name,name  DURATION=seconds of each
 	@$(V)/soak.sh
-matrix: ## all tests on every kernel (default, debug, kcsan, rt, i386); MATRIX=name,name
+matrix: ## the tests on every kernel (default, debug, kcsan, rt, i386, prove, workload); MATRIX=name,name
 	@python3 -B $(V)/matrix.py
 base: ## the same tests on the unpatched kernel: what it gets wrong
 	@python3 -B $(V)/base.py

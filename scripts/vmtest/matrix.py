@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""What "make matrix" runs: all tests on every kernel, and one table at the end.
+"""What "make matrix" runs: the tests on every kernel, and one table at the end.
 
 MATRIX=name,name chooses among the kernels; each is a fragment in kernel/configs/.
 """
@@ -19,13 +19,19 @@ CONFIGS = {
     'kcsan': 'data races, interrupts included',
     'rt': 'PREEMPT_RT',
     'i386': '32-bit x86',
+    'prove': 'lockdep knows of scopes: made to report',
+    'workload': 'the same, with file systems and block drivers at work',
 }
+# For these there are tests of their own.
+SUITES = {'prove', 'workload'}
 
 
 def run(config):
-    """Build one kernel and run everything there is for it; its row of the table."""
+    """Build one kernel and run what there is for it; its row of the table."""
     env = {**os.environ, 'CONFIG': config}
     env.pop('SUITE', None)
+    if config in SUITES:
+        env['SUITE'] = config
     start = time.monotonic()
     print(f'== {config}: {CONFIGS[config]}', flush=True)
     status = subprocess.run([os.path.join(vm.HERE, 'test.sh')], env=env, check=False).returncode

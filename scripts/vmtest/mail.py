@@ -216,12 +216,14 @@ def write_mails(base, tip, who, where, warn):
 def check_thread(mails, who):
     """Each mail is the sender's and answers the cover."""
     heads = [email.message_from_bytes(mail.read_bytes()) for mail in mails]
+    total = len(mails) - 1
     for nr, (mail, head) in enumerate(zip(mails, heads)):
         if email.utils.parseaddr(head["From"])[1] != who[1]:
             raise series.Problem(f"{mail.name} is from {head['From']}, not from {who[1]}")
         if nr and head["In-Reply-To"] != heads[0]["Message-Id"]:
             raise series.Problem(f"{mail.name} does not answer the cover letter")
-        if not head["Message-Id"] or not head["Cc"] or f" {nr:02}/{len(mails) - 1}]" not in head["Subject"]:
+        number = f" {nr:0{len(str(total))}}/{total}]"
+        if not head["Message-Id"] or not head["Cc"] or number not in head["Subject"]:
             raise series.Problem(f"{mail.name} lacks an id, recipients or its number")
 
 

@@ -103,7 +103,6 @@ static noinline void tmv_queue_in_noio(struct memalloc_work *mwork)
 {
 	guard(memalloc_noio)();
 	queue_memalloc_work(system_percpu_wq, mwork);
-	flush_work(&mwork->work);
 }
 
 static void tmv_in_adopted(void)
@@ -112,6 +111,8 @@ static void tmv_in_adopted(void)
 
 	INIT_MEMALLOC_WORK_ONSTACK(&mwork, tmv_mwork_fn);
 	tmv_queue_in_noio(&mwork);
+	/* Not in there: that alone would have lockdep know what the item takes. */
+	flush_work(&mwork.work);
 	destroy_work_on_stack(&mwork.work);
 }
 

@@ -161,4 +161,8 @@ static inline const char *memalloc_scope_names(memalloc_scope_t scope, char *buf
 	return buf;
 }
 
+/* The base checks nothing. */
+static inline void memalloc_debug_expect(memalloc_scope_t scope) { }
+static inline void memalloc_debug_unexpect(memalloc_scope_t scope) { }
+
 #endif /* _LINUX_MEMALLOC_SCOPE_H */

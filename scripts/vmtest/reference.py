@@ -44,6 +44,14 @@ def exceptions(path, *fields):
             yield number, found
 
 
+def unused(path, excused):
+    """How many exceptions nothing has needed, of {what: whether it was needed}; names them."""
+    left = [what for what, used in excused.items() if not used]
+    for what in left:
+        print(f"{path}: nothing needs {what}: remove it")
+    return len(left)
+
+
 def run(main):
     """Calls main; what the user has to put right is a line, and not a backtrace."""
     try:

@@ -290,6 +290,8 @@ static void report_stray(unsigned int id, unsigned int cookie, unsigned long ip)
 	char names[MEMALLOC_SCOPE_NAMES_MAX];
 	const struct memalloc_record *r;
 	struct task_struct *g, *p;
+	memalloc_scope_t theirs;
+	unsigned long opener;
 
 	if (!first_report(ip, STRAY))
 		return;
@@ -317,10 +319,12 @@ static void report_stray(unsigned int id, unsigned int cookie, unsigned long ip)
 		r = find_in_task(p, id);
 		if (!r)
 			continue;
-		/* data_race(): for the text, any value will do. */
+		/* data_race(): the task goes on. For the text, any value will do. */
+		theirs = data_race(r->scope);
+		opener = data_race(r->ip);
 		memalloc_report("%s scope opened by %pS in task %s/%d is closed by %pS in another task",
-				spell(data_race(r->scope), names), (void *)data_race(r->ip),
-				p->comm, task_pid_nr(p), (void *)ip);
+				spell(theirs, names), (void *)opener, p->comm, task_pid_nr(p),
+				(void *)ip);
 		return;
 	}
 

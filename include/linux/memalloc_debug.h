@@ -244,7 +244,8 @@ static __always_inline struct memalloc_mark memalloc_mark(void)
  *
  * Context: That of memalloc_mark().
  */
-static __always_inline void memalloc_check_mark(struct memalloc_mark mark, enum memalloc_place place,
+static __always_inline void memalloc_check_mark(struct memalloc_mark mark,
+						enum memalloc_place place,
 						const void *func)
 {
 #ifdef CONFIG_CHECK_MEMALLOC_SCOPE

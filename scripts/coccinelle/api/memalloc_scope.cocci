@@ -37,6 +37,7 @@ class Facts:
         self.unclear, self.leaks = set(), set()
         self.opened, self.closed = [], []
         self.outside, self.gfps = set(), set()
+        self.local = set()
         self.work, self.works, self.completes = {}, {}, set()
         self.said, self.hits = [], set()
 facts = Facts()
@@ -186,6 +187,25 @@ p << other.p;
 @@
 if not re.match(r"^memalloc_\w+_save\b", E):
     facts.unclear.add((func(p), id))
+
+// A cookie that is a variable of the function, and not of the file
+@declared@
+identifier saved.id;
+expression E;
+position p;
+type T;
+@@
+(
+  T id@p;
+|
+  T id@p = E;
+)
+
+@script:python@
+id << saved.id;
+p << declared.p;
+@@
+facts.local.add((func(p), id))
 
 @address@
 identifier saved.id;
@@ -414,8 +434,12 @@ ps << saved.ps;
 key = (func(ps), id)
 used = [m for m in facts.mentions.get(key, ())
         if not any(m[1] == at(p)[1] and m[2] < at(p)[2] for k, p, a in facts.saves[key])]
-if not used and key not in facts.unclear:
+if not used and key in facts.local and key not in facts.unclear:
     hit(ps, "%s(): the cookie %s is never used" % (save, id))
+elif not used and key not in facts.local:
+    facts.opened.append((kind(save), id, "kept in %s" % id, ps))
+    facts.closed.extend((k, id, q) for (f, n), closes in facts.restores.items() for k, q in closes
+                        if n == id and (f, n) not in facts.local)
 
 // Opened in one function, closed in another
 

@@ -65,3 +65,26 @@ void server_unlock(struct thing *t)
 	mutex_unlock(&t->lock);
 	memalloc_nofs_restore(flags);
 }
+
+static unsigned int machine_cookie;
+
+void machine_lock(void)
+{
+	mutex_lock(&machine);
+	machine_cookie = memalloc_noio_save(); /* hit: pair, closed in machine_unlock() at line 79 */
+}
+
+void machine_unlock(void)
+{
+	memalloc_noio_restore(machine_cookie);
+	mutex_unlock(&machine);
+}
+
+void machine_reset(struct thing *t)
+{
+	unsigned int machine_cookie = memalloc_noio_save();
+
+	log_it(machine_cookie);
+	change(t);
+	memalloc_noio_restore(machine_cookie);
+}

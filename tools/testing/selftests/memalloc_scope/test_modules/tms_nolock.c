@@ -74,11 +74,8 @@ bool tms_nolock_marked(const struct tms_nolock_object *o)
 /* If not, nothing here is legal, and most of it would not return. */
 bool tms_nolock_works(void)
 {
-	unsigned int cookie = memalloc_nolock_save();
-	bool works = memalloc_nolock_active();
-
-	memalloc_nolock_restore(cookie);
-	return works;
+	guard(memalloc_nolock)();
+	return memalloc_nolock_active();
 }
 
 static void *tms_address(struct page *page)

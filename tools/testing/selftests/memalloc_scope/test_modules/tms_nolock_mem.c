@@ -146,8 +146,8 @@ static void tms_unwant(enum tms_want want, struct kmem_cache *cache, void *p)
 static void *tms_take_leftover(void)
 {
 	void *p, *list = NULL;
-	unsigned int cookie = memalloc_nolock_save();
 
+	guard(memalloc_nolock)();
 	for (int i = 0; i < TMS_LEFTOVER; i++) {
 		p = kmalloc(PAGE_SIZE, GFP_KERNEL);
 		if (!p)
@@ -155,7 +155,6 @@ static void *tms_take_leftover(void)
 		*(void **)p = list;
 		list = p;
 	}
-	memalloc_nolock_restore(cookie);
 	return list;
 }
 
@@ -378,12 +377,10 @@ static void tms_account_get(struct tms_account *a, struct tms_account_round *r)
 static void tms_account_get_round(struct tms_account *a, struct tms_account_round *r)
 {
 	u64 before = a->obtained;
-	unsigned int cookie;
 
 	r->nr = 0;
-	cookie = memalloc_nolock_save();
-	tms_account_get(a, r);
-	memalloc_nolock_restore(cookie);
+	scoped_guard(memalloc_nolock)
+		tms_account_get(a, r);
 	a->in_scope += a->obtained - before;
 	tms_account_get(a, r);
 }

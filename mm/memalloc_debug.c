@@ -289,9 +289,8 @@ static void report_stray(unsigned int id, unsigned int cookie, unsigned long ip)
 	const struct memalloc_records *here = current_records();
 	char names[MEMALLOC_SCOPE_NAMES_MAX];
 	const struct memalloc_record *r;
+	struct memalloc_record theirs;
 	struct task_struct *g, *p;
-	memalloc_scope_t theirs;
-	unsigned long opener;
 
 	if (!first_report(ip, STRAY))
 		return;
@@ -320,11 +319,10 @@ static void report_stray(unsigned int id, unsigned int cookie, unsigned long ip)
 		if (!r)
 			continue;
 		/* data_race(): the task goes on. For the text, any value will do. */
-		theirs = data_race(r->scope);
-		opener = data_race(r->ip);
+		theirs = data_race(*r);
 		memalloc_report("%s scope opened by %pS in task %s/%d is closed by %pS in another task",
-				spell(theirs, names), (void *)opener, p->comm, task_pid_nr(p),
-				(void *)ip);
+				spell(theirs.scope, names), (void *)theirs.ip, p->comm,
+				task_pid_nr(p), (void *)ip);
 		return;
 	}
 

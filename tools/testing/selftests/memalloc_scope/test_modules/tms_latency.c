@@ -40,8 +40,11 @@ static void *tms_sample_alloc(u32 sample)
 
 	switch (sample) {
 	case TMS_SAMPLE_PAGE:
+		page = alloc_page(gfp);
+		return page ? page_address(page) : NULL;
 	case TMS_SAMPLE_ORDER3:
-		page = alloc_pages(gfp, sample == TMS_SAMPLE_PAGE ? 0 : 3);
+		/* Memory may be in pieces: that is no reason to have somebody killed. */
+		page = alloc_pages(gfp | __GFP_RETRY_MAYFAIL, 3);
 		return page ? page_address(page) : NULL;
 	default:
 		return __vmalloc(TMS_VMALLOC_SIZE, gfp);

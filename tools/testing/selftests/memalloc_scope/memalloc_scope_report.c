@@ -184,6 +184,36 @@ TEST_F_TIMEOUT(forgotten, is_reported, 60)
 		EXPECT_EQ(0, prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0));
 }
 
+/*
+ * A child that begins with a scope says so, once, and closes it.
+ *
+ * Red if: schedule_tail() does not ask.
+ */
+TEST_F_TIMEOUT(forgotten, by_fork, 60)
+{
+	char line[LINE], status[LINE], want[80];
+	pid_t child;
+	int err;
+
+	prctl(PR_SET_NAME, COMM);
+	err = ioctl(self->fd, TMS_IOC_GIVE, variant->scopes);
+	if (err && errno == EOPNOTSUPP)
+		SKIP(return, "needs CONFIG_DEBUG_MEMALLOC_SCOPE");
+	ASSERT_EQ(0, err);
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(strcmp(status_of(getpid(), "MemallocScope", status), "none"));
+	EXPECT_EQ(0, reap(child));
+	snprintf(want, sizeof(want), "memalloc: %s scope left open on entry of a new thread",
+		 variant->names);
+	ASSERT_TRUE(find_message(self->kmsg, want, "", line))
+		TH_LOG("no report");
+	EXPECT_FALSE(find_message(self->kmsg, "memalloc: ", "", line))
+		TH_LOG("reported again: %s", line);
+	EXPECT_STREQ("none", status_of(getpid(), "MemallocScope", status));
+}
+
 /* A request that fails, in a task or on top of one */
 FIXTURE(failure) {
 	int fd;

@@ -333,6 +333,8 @@ struct tms_rewrite {
 #define TMS_IOC_WAKE		_IO('~', 0x7f)
 /* Forget to close scopes. EOPNOTSUPP: nobody would notice */
 #define TMS_IOC_FORGET		_IO('~', 0x6c)	/* argument: scopes */
+/* Have the next child begin with scopes. EOPNOTSUPP: nobody would notice */
+#define TMS_IOC_GIVE		_IO('~', 0x6b)	/* argument: scopes */
 #define TMS_IOC_NOFAIL		_IOWR('~', 0x6d, struct tms_nofail)
 #define TMS_IOC_VMALLOC		_IOWR('~', 0x6e, struct tms_vmalloc)
 #define TMS_IOC_LATENCY		_IOWR('~', 0x6f, struct tms_latency)

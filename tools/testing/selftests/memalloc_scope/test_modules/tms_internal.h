@@ -130,6 +130,8 @@ int tms_rewrite_run(struct tms_rewrite *r);
 long tms_sleep(unsigned long scopes);
 long tms_wake(void);
 long tms_forget(unsigned long scopes);
+long tms_give(unsigned long scopes);
+void tms_given_to(struct task_struct *child);
 
 gfp_t tms_expect_gfp(u32 scopes, gfp_t gfp);
 u32 tms_expect_active(u32 scopes);

@@ -240,6 +240,7 @@ static void tms_percpu_alloc(void *data, unsigned long call_site, bool reserved,
 
 static void tms_newtask(void *data, struct task_struct *task, u64 clone_flags)
 {
+	tms_given_to(task);
 	if (current != READ_ONCE(tms_parent))
 		return;
 	tms_children.open = tms_scope(task_memalloc_scope(task));
@@ -423,6 +424,8 @@ static long tms_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return tms_wake();
 	case TMS_IOC_FORGET:
 		return tms_forget(arg);
+	case TMS_IOC_GIVE:
+		return tms_give(arg);
 	}
 
 	if (_IOC_TYPE(cmd) != '~' || _IOC_SIZE(cmd) < sizeof(scopes) ||

@@ -302,3 +302,36 @@ long tms_forget(unsigned long scopes)
 	return -EOPNOTSUPP;
 }
 #endif
+
+#ifdef CONFIG_DEBUG_MEMALLOC_SCOPE
+/* The task whose next child begins with scopes */
+static struct task_struct *tms_giver;
+static memalloc_scope_t tms_gift;
+
+long tms_give(unsigned long scopes)
+{
+	if (scopes & ~TMS_SCOPES)
+		return -EINVAL;
+	memalloc_debug_forget();
+	tms_gift = tms_raw(scopes);
+	WRITE_ONCE(tms_giver, current);
+	return 0;
+}
+
+void tms_given_to(struct task_struct *child)
+{
+	if (current != READ_ONCE(tms_giver))
+		return;
+	WRITE_ONCE(tms_giver, NULL);
+	child->memalloc_scope |= tms_gift;
+}
+#else
+long tms_give(unsigned long scopes)
+{
+	return -EOPNOTSUPP;
+}
+
+void tms_given_to(struct task_struct *child)
+{
+}
+#endif

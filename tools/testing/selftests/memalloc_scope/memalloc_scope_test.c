@@ -319,20 +319,6 @@ TEST_F(scope, fork)
 	EXPECT_EQ(inherited, q.open);
 }
 
-/* The scopes of a thread; a softirq on top of it would show its own: none. */
-static const char *shown_for_life(pid_t pid, const char *want, char *buf, size_t size)
-{
-	const char *shown = NULL;
-
-	for (int i = 0; i < 100; i++) {
-		shown = task_status(pid, "MemallocScope", buf, size);
-		if (shown && !strcmp(shown, want))
-			break;
-		usleep(10000);
-	}
-	return shown ? shown : "no such line";
-}
-
 /*
  * A thread that runs in a scope for life has it whenever one looks.
  *
@@ -346,7 +332,7 @@ TEST(kswapd)
 
 	if (!pid)
 		SKIP(return, "no kswapd0: not in this PID namespace");
-	EXPECT_STREQ("noreclaim", shown_for_life(pid, "noreclaim", line, sizeof(line)));
+	EXPECT_STREQ("noreclaim", task_scopes(pid, "noreclaim", line, sizeof(line)));
 }
 
 /*
@@ -361,7 +347,7 @@ TEST(kthreadd)
 
 	if (!pid)
 		SKIP(return, "no kthreadd: not in this PID namespace");
-	EXPECT_STREQ("noio", shown_for_life(pid, "noio", line, sizeof(line)));
+	EXPECT_STREQ("noio", task_scopes(pid, "noio", line, sizeof(line)));
 }
 
 /* Who has the reserves inside noreclaim */

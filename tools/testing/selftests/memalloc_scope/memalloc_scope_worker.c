@@ -218,8 +218,8 @@ static void check_thread(struct __test_metadata *_metadata, pid_t tid, __u32 sco
 
 	ASSERT_NE(0, tid)
 		TH_LOG("no such thread");
-	EXPECT_STREQ(tms_names(names, scopes),
-		     task_status(tid, "MemallocScope", line, sizeof(line)) ?: "(missing)");
+	tms_names(names, scopes);
+	EXPECT_STREQ(names, task_scopes(tid, names, line, sizeof(line)));
 	EXPECT_EQ(throttle, task_flags(tid) & TMS_PF_LOCAL_THROTTLE)
 		TH_LOG("throttled otherwise than its io_flusher says");
 }

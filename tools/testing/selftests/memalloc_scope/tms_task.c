@@ -60,6 +60,19 @@ char *task_status(pid_t tid, const char *name, char *buf, size_t size)
 	return found;
 }
 
+const char *task_scopes(pid_t tid, const char *want, char *buf, size_t size)
+{
+	const char *shown = NULL;
+
+	for (int ms = 0; ms < 1000; ms += NAP_MS) {
+		shown = task_status(tid, "MemallocScope", buf, size);
+		if (shown && !strcmp(shown, want))
+			break;
+		usleep(NAP_MS * 1000);
+	}
+	return shown ?: "(missing)";
+}
+
 unsigned long task_flags(pid_t tid)
 {
 	unsigned long flags = ~0UL;

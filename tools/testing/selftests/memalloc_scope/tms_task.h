@@ -22,6 +22,12 @@ int reap(pid_t pid);
  */
 char *task_status(pid_t tid, const char *name, char *buf, size_t size);
 
+/*
+ * The scopes in the status of another thread, which are @want within a second, or not
+ * at all: while a softirq is on top of the thread, these are the softirq's, none.
+ */
+const char *task_scopes(pid_t tid, const char *want, char *buf, size_t size);
+
 /* The flags word of its stat; ~0 if it cannot be read */
 unsigned long task_flags(pid_t tid);
 

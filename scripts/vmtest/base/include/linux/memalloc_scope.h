@@ -11,6 +11,7 @@
 #ifndef _LINUX_MEMALLOC_SCOPE_H
 #define _LINUX_MEMALLOC_SCOPE_H
 
+#include <linux/cleanup.h>
 #include <linux/memalloc_scope_types.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
@@ -160,6 +161,9 @@ static inline const char *memalloc_scope_names(memalloc_scope_t scope, char *buf
 	scnprintf(buf, size, "%#x", (__force unsigned int)scope);
 	return buf;
 }
+
+DEFINE_LOCK_GUARD_0(memalloc_nolock, _T->cookie = memalloc_nolock_save(),
+		    memalloc_nolock_restore(_T->cookie), unsigned int cookie)
 
 /* The base checks nothing. */
 static inline void memalloc_debug_expect(memalloc_scope_t scope) { }

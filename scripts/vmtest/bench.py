@@ -251,7 +251,7 @@ def main():
         for old in glob.glob(os.path.join(BENCH, 'bench.*')):
             os.unlink(old)
         # Work that is not in patches/ has none.
-        digest = None if os.environ.get('WIP') else series.digest()
+        digest = None if os.environ.get('WIP') else series.measured()
         try:
             trees = prepare(names)
             for which, tree in trees.items():

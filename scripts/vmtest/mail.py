@@ -126,7 +126,7 @@ def bench_text(warn):
             found = json.loads(RESULTS.read_text())
         except ValueError as error:
             raise series.Problem(f"{RESULTS}: {error}: make bench PUBLISH=1") from error
-    if found.get("series") != series.digest():
+    if found.get("series") != series.measured():
         what = "bench results are of another series" if found else "there are no bench results"
         warn(f"{what}, so the cover has none: make bench PUBLISH=1")
         return "  [ left out: no figures of this version of the series ]"

@@ -3,6 +3,7 @@
 """The series, both ways: patches/ and overlay files <-> commits in build/linux.
 
 series.py digest            hash of the series, patches and overlay files
+series.py measured          hash of that in it which make bench has counted
 series.py overlay           the overlay files, one per line
 series.py verify            what must hold for patches/ and the overlay
 series.py commit BASE       commits them onto BASE, prints the last commit
@@ -22,6 +23,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 GIT = os.environ.get("SERIES_GIT", str(TOP / "build/linux/.git"))
 # Not the kernel's: no patch may bring a file there.
 OURS = re.compile(r"(patches|build|out|\.ci|scripts/vmtest)(/|$)|[^/]+$")
+# Nothing of this is in the kernels that make bench counts.
+UNCOUNTED = re.compile(r"(Documentation|kernel/configs|mm/tests|scripts/coccinelle|tools/(mm|testing))/")
 # Lie next to the patches and are none of them.
 COVER = "cover-letter.txt"
 FIXES = "fixes"
@@ -118,6 +121,23 @@ def digest():
         read_patch(TOP / "patches" / patch)
         for name in [f"patches/{patch}", *files]:
             add(name, TOP / name)
+    return total.hexdigest()
+
+
+def measured():
+    """As digest(), without changelogs and what is not in the kernels that are counted."""
+    total = hashlib.sha256()
+
+    def add(name, data):
+        if not UNCOUNTED.match(name):
+            total.update(f"{name}\0{len(data)}\0".encode() + data)
+
+    for patch, files in read_series()[1]:
+        _, *diffs = re.split(rb"^diff --git a/(.*) b/.*\n", read_patch(TOP / "patches" / patch)[1], flags=re.M)
+        for name, diff in zip(diffs[::2], diffs[1::2]):
+            add(name.decode(), diff)
+        for name in files:
+            add(name, (TOP / name).read_bytes())
     return total.hexdigest()
 
 
@@ -405,6 +425,8 @@ def main(args):
     command, *rest = args or [""]
     if command == "digest":
         print(digest())
+    elif command == "measured":
+        print(measured())
     elif command == "overlay":
         print("".join(f"{f}\n" for _, files in read_series()[1] for f in files), end="")
     elif command == "verify":

@@ -75,8 +75,6 @@ def lines(p):
 def indent(line):
     return len(line) - len(line.lstrip("\t"))
 
-
-
 def same_block(text, first, last):
     """Whether the lines are in one block, as far as their indentation shows."""
     depth = indent(text[first])

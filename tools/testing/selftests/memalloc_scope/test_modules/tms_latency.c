@@ -36,16 +36,13 @@ static size_t tms_sample_size(u32 sample)
 static void *tms_sample_alloc(u32 sample)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_NOWARN;
-	struct page *page;
 
 	switch (sample) {
 	case TMS_SAMPLE_PAGE:
-		page = alloc_page(gfp);
-		return page ? page_address(page) : NULL;
+		return (void *)__get_free_page(gfp);
 	case TMS_SAMPLE_ORDER3:
 		/* Memory may be in pieces: that is no reason to have somebody killed. */
-		page = alloc_pages(gfp | __GFP_RETRY_MAYFAIL, 3);
-		return page ? page_address(page) : NULL;
+		return (void *)__get_free_pages(gfp | __GFP_RETRY_MAYFAIL, 3);
 	default:
 		return __vmalloc(TMS_VMALLOC_SIZE, gfp);
 	}

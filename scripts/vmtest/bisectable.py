@@ -8,7 +8,8 @@ objects  the .c files that it touches, by allmodconfig. For a header that others
          series touches anywhere; a new one in include/ has to compile on its own.
 tests    of a patch to the kselftests: the programs and modules that it touches.
 image    of a patch to core code, by its path (see CORE): the test kernel, with what
-         there is by then of its options. Booted, it has to reclaim and to swap.
+         there is by then of its options, and without the network (see WITHOUT).
+         Booted, it has to reclaim and to swap.
 
 What passed is in build/bisect/passed, by the tree's id: a run that was cut short goes
 on there, and after changelogs were reworded there is nothing to do.
@@ -40,12 +41,16 @@ CORE = re.compile(r'(arch|block|fs/proc|include|init|kernel(?!/configs)|lib|mm)/
 USER = ('tools/', 'Documentation/', 'scripts/')
 SELFTESTS = 'tools/testing/selftests'
 FRAGMENT = 'kernel/configs/memalloc_scope.config'
+# A good part of the test kernel, and the guest only reclaims: most of the time that
+# images take is that of patches to headers that all of the kernel includes.
+WITHOUT = {'INET', 'NET', 'PACKET', 'UNIX', 'VHOST_ENABLE_FORK_OWNER_CONTROL', 'VHOST_MENU', 'VHOST_NET'}
 GUEST = ('init', 'jobs/churn')
 # Where Debian has the compilers' names mean ccache: what compile.py runs is called gcc.
 CCACHE = '/usr/lib/ccache'
 
-# mm/kasan/ does not build without.
-objects.OFF = [option for option in objects.OFF if option != 'KASAN']
+# Makes objects slow to compile, so only those have it that are nothing without.
+KASAN = os.path.join(BISECT, 'kasan')
+WITH_KASAN = [option for option in objects.OFF if option != 'KASAN']
 
 
 class Broken(Exception):
@@ -129,8 +134,8 @@ def sources(patch, ours, parts):
     return sorted(files), alone
 
 
-def make(patch, what, *goals):
-    status, text = objects.make(TREE, ALL, JOBS, '-k', *goals)
+def make(patch, what, *goals, target=ALL):
+    status, text = objects.make(TREE, target, JOBS, '-k', *goals)
     if status:
         raise patch.broken(what, text)
 
@@ -139,19 +144,24 @@ def object_names(files):
     return [re.sub(r'c$', 'o', f) for f in files]
 
 
-def configure(patch):
+def configure(patch, target=ALL, off=None):
     """allmodconfig, and what its headers need; a patch can break that, too."""
     try:
-        objects.configure(pathlib.Path(TREE), pathlib.Path(ALL), JOBS)
+        objects.configure(pathlib.Path(TREE), pathlib.Path(target), JOBS, off)
     except series.Problem as problem:
-        log = os.path.join(ALL, 'prepare.log')
+        log = os.path.join(target, 'prepare.log')
         raise patch.broken('prepare', vm.read_text(log) or str(problem)) from problem
 
 
 def build_objects(patch, files, alone):
     configure(patch)
-    if files:
-        make(patch, 'objects', *object_names(files))
+    kasan = [f for f in files if f.startswith('mm/kasan/')]
+    plain = [f for f in files if f not in kasan]
+    if plain:
+        make(patch, 'objects', *object_names(plain))
+    if kasan:
+        configure(patch, KASAN, WITH_KASAN)
+        make(patch, 'kasan', *object_names(kasan), target=KASAN)
     if alone:
         where = os.path.join(BISECT, 'headers')
         shutil.rmtree(where, ignore_errors=True)
@@ -199,7 +209,7 @@ def fragment(patch):
     lines = []
     for line in series.out('show', f'HEAD:{FRAGMENT}').splitlines():
         option = re.match(r'(?:# )?CONFIG_(\w+)', line)
-        if not option or option[1] in known:
+        if not option or option[1] in known - WITHOUT:
             lines.append(line + '\n')
     return ''.join(lines)
 

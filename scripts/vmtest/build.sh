@@ -3,7 +3,8 @@
 #
 # Builds what a guest needs from build/linux, in build/out/$CONFIG: the kernel,
 # the kselftest and its modules, the control modules, and the initramfs.
-# VMTEST_FRAGMENT=file replaces the configuration fragment.
+# VMTEST_FRAGMENT=file replaces the configuration fragment, and the guest has no
+# tests: they want what it may lack.
 #
 # build.sh kernel: only the kernel again, after changes to its .c files; modules,
 # configuration and initramfs stay as the build before left them.
@@ -130,7 +131,7 @@ elif [ -f "$SRC/include/linux/memalloc_work.h" ]; then
 	# They want what the base does not have.
 	targets="$targets memalloc_scope/examples"
 fi
-if [ -d "$SRC/$SELFTEST" ]; then
+if [ -z "${VMTEST_FRAGMENT:-}" ] && [ -d "$SRC/$SELFTEST" ]; then
 	run headers make "${args[@]}" -j"$J" headers
 	# The modules are built below, outside of the source tree.
 	run selftest make -C "$SRC/tools/testing/selftests" "O=$OUT" "ARCH=$karch" "CC=$KCC" \
@@ -153,12 +154,12 @@ if [ -d "$SRC/$SELFTEST" ]; then
 	# Programs that report, as opposed to files that they use.
 	sed -n 's/^memalloc_scope://p' "$stage/tests/kselftest-list.txt" >"$stage/tests/memalloc_scope/programs"
 fi
-if [ -f "$SRC/tools/mm/memalloc_top.c" ]; then
+if [ -z "${VMTEST_FRAGMENT:-}" ] && [ -f "$SRC/tools/mm/memalloc_top.c" ]; then
 	# shellcheck disable=SC2086 # words
 	run memalloc_top $KCC $usercflags -O2 -Wall -static -o "$stage/memalloc_top" "$SRC/tools/mm/memalloc_top.c"
 fi
 # The harness is tried out on other kernels.
-[ "$devices" ] ||
+[ "$devices$VMTEST_FRAGMENT" ] ||
 	run "control modules" make "${args[@]}" -j"$J" "M=$SELF/controls" "MO=$OUT/controls" modules
 
 # A program of the host, with what it is linked to

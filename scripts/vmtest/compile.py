@@ -33,11 +33,12 @@ def make(source, target, jobs, *goals, log=None):
     return run.returncode, text
 
 
-def configure(source, target, jobs):
-    """allmodconfig without what is OFF, and the generated files."""
+def configure(source, target, jobs, off=None):
+    """allmodconfig without what is off, or OFF, and the generated files."""
+    off = OFF if off is None else off
     stamp = target / "configured"
     fragment = target / "fragment"
-    want = "".join(f"# CONFIG_{o} is not set\n" for o in OFF) + "".join(f"CONFIG_{o}=y\n" for o in ON)
+    want = "".join(f"# CONFIG_{o} is not set\n" for o in off) + "".join(f"CONFIG_{o}=y\n" for o in ON)
     kconfig = subprocess.run(["git", "ls-files", "-s", "*Kconfig*"], cwd=source,
                              capture_output=True, check=False).stdout
     key = hashlib.sha256(want.encode() + kconfig).hexdigest()
@@ -48,7 +49,7 @@ def configure(source, target, jobs):
         if code:
             raise series.Problem(f"allmodconfig failed in {target}: {text[-2000:]}")
         config = (target / ".config").read_text()
-        on = [o for o in OFF if f"\nCONFIG_{o}=y\n" in config]
+        on = [o for o in off if f"\nCONFIG_{o}=y\n" in config]
         if on:
             raise series.Problem(f"allmodconfig turned on {' '.join(on)}: take them out of OFF in compile.py")
         stamp.write_text(key)

@@ -38,7 +38,7 @@ PROVE = [name for name in BOOTS if name.startswith('prove')]
 BOOTS['top'] = (['top'], [])
 TOP = ['top']
 # The others do not know who opened a scope, or of deadlocks.
-if CONFIG not in ('default', 'debug', 'kcsan', 'prove'):
+if CONFIG not in ('default', 'debug', 'kcsan', 'rt', 'prove'):
     TOP = []
 if CONFIG != 'prove':
     PROVE = []

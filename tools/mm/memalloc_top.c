@@ -63,6 +63,7 @@ static const char *tracing = "/sys/kernel/tracing";
 /* A histogram has room for two sums: so it takes two. */
 static const char *const sums[] = { "ns,scanned", "reclaimed" };
 static char trigger_path[256], hist_path[256], trigger[2][128];
+static const int signals[] = { SIGHUP, SIGINT, SIGPIPE, SIGTERM };
 static volatile sig_atomic_t stop;
 
 static void on_signal(int sig)
@@ -291,6 +292,9 @@ int main(int argc, char *argv[])
 		snprintf(trigger[i], sizeof(trigger[i]), "hist:keys=%s:vals=%s", keys[by].keys,
 			 sums[i]);
 
+	/* From here on, whoever ends us has to leave it to us to remove them. */
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaction(signals[i], &action, NULL);
 	err = put(trigger_path, trigger[0]);
 	if (!err) {
 		atexit(remove_triggers);
@@ -301,8 +305,6 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "memalloc_top: needs root, tracefs, CONFIG_HIST_TRIGGERS, no other memalloc_top\n");
 		return 1;
 	}
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
 
 	for (unsigned long i = 0; !stop && (!times || i < times); i++) {
 		struct timespec t = { .tv_sec = interval };
@@ -317,6 +319,7 @@ int main(int argc, char *argv[])
 		if (isatty(STDOUT_FILENO))
 			printf("\033[H\033[2J");
 		show(by, rows, nr, lines);
+		fflush(stdout);
 	}
 	free(rows);
 	return 0;

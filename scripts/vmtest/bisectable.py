@@ -45,6 +45,8 @@ FRAGMENT = 'kernel/configs/memalloc_scope.config'
 # images take is that of patches to headers that all of the kernel includes.
 WITHOUT = {'INET', 'NET', 'PACKET', 'UNIX', 'VHOST_ENABLE_FORK_OWNER_CONTROL', 'VHOST_MENU', 'VHOST_NET'}
 GUEST = ('init', 'jobs/churn')
+# No part of the build by itself: another folder's brings its objects, and its flags.
+BUILT_AS = {'drivers/gpu/drm/amd/amdkfd/': 'drivers/gpu/drm/amd/amdgpu/../amdkfd/'}
 # Where Debian has the compilers' names mean ccache: what compile.py runs is called gcc.
 CCACHE = '/usr/lib/ccache'
 
@@ -141,7 +143,12 @@ def make(patch, what, *goals, target=ALL):
 
 
 def object_names(files):
-    return [re.sub(r'c$', 'o', f) for f in files]
+    """Goals for make, as kbuild knows them."""
+    goals = []
+    for name in files:
+        folder = name[:name.rfind('/') + 1]
+        goals.append(BUILT_AS.get(folder, folder) + re.sub(r'c$', 'o', name[len(folder):]))
+    return goals
 
 
 def configure(patch, target=ALL, off=None):

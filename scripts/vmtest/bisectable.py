@@ -47,6 +47,8 @@ WITHOUT = {'INET', 'NET', 'PACKET', 'UNIX', 'VHOST_ENABLE_FORK_OWNER_CONTROL', '
 GUEST = ('init', 'jobs/churn')
 # No part of the build by itself: another folder's brings its objects, and its flags.
 BUILT_AS = {'drivers/gpu/drm/amd/amdkfd/': 'drivers/gpu/drm/amd/amdgpu/../amdkfd/'}
+# Includes headers, but is no part of allmodconfig: for built-in md, and for clang.
+NOT_BUILT = ('drivers/md/md-autodetect.c', 'mm/kmsan/init.c')
 # Where Debian has the compilers' names mean ccache: what compile.py runs is called gcc.
 CCACHE = '/usr/lib/ccache'
 
@@ -132,7 +134,7 @@ def sources(patch, ours, parts):
             name = re.escape(os.path.basename(header))
             files.update(patch.grep('-lE', rf'^\s*#\s*include\s+"([^"]*/)?{name}"',
                                     f'{os.path.dirname(header)}/*.c'))
-    files = {parts.get(name, name) for name in files}
+    files = {parts.get(name, name) for name in files if name not in NOT_BUILT}
     return sorted(files), alone
 
 

@@ -48,7 +48,8 @@ GUEST = ('init', 'jobs/churn')
 # No part of the build by itself: another folder's brings its objects, and its flags.
 BUILT_AS = {'drivers/gpu/drm/amd/amdkfd/': 'drivers/gpu/drm/amd/amdgpu/../amdkfd/'}
 # Includes headers, but is no part of allmodconfig: for built-in md, and for clang.
-NOT_BUILT = ('drivers/md/md-autodetect.c', 'mm/kmsan/init.c')
+# A patch that touches one itself has to find a way to build it.
+NOT_BUILT = {'drivers/md/md-autodetect.c', 'mm/kmsan/init.c'}
 # Where Debian has the compilers' names mean ccache: what compile.py runs is called gcc.
 CCACHE = '/usr/lib/ccache'
 
@@ -132,9 +133,10 @@ def sources(patch, ours, parts):
             files |= {f for f in ours if patch.has(f)}
         elif patch.status[header] != 'A':
             name = re.escape(os.path.basename(header))
-            files.update(patch.grep('-lE', rf'^\s*#\s*include\s+"([^"]*/)?{name}"',
-                                    f'{os.path.dirname(header)}/*.c'))
-    files = {parts.get(name, name) for name in files if name not in NOT_BUILT}
+            found = patch.grep('-lE', rf'^\s*#\s*include\s+"([^"]*/)?{name}"',
+                               f'{os.path.dirname(header)}/*.c')
+            files |= set(found) - NOT_BUILT
+    files = {parts.get(name, name) for name in files}
     return sorted(files), alone
 
 
